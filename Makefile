@@ -1,0 +1,31 @@
+# make demo   trains, samples and evaluates WMGM on the embedded images, in runs/colon_ihc
+# make test   lints and runs the tests
+# make clean  removes the environment; runs/ stays
+#
+# PYTHON=python3.12 chooses the interpreter (3.11 to 3.13); ACCEL=cuda12 or ACCEL=tpu the device.
+
+PYTHON ?= python3
+ACCEL ?=
+PY := .venv/bin/python
+INSTALLED := .venv/.installed-$(or $(ACCEL),cpu)
+
+.PHONY: demo test clean
+
+demo: $(INSTALLED)
+	$(PY) -m wmgm_jax.main --config=configs/colon_ihc.py
+
+test: $(INSTALLED)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest
+
+$(INSTALLED): requirements.txt setup.cfg
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo 'wmgm_jax needs Python 3.11 or newer: make PYTHON=python3.12 ...' >&2; exit 2; }
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet -r requirements.txt $(if $(ACCEL),'jax[$(ACCEL)]')
+	touch $@
+
+clean:
+	rm -rf .venv
