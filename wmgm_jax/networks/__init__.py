@@ -1,0 +1,7 @@
+"""Flax modules and nothing else: images in, images or numbers out."""
+
+from wmgm_jax.networks.attention_unet import AttentionUNet
+from wmgm_jax.networks.discriminator import Discriminator
+from wmgm_jax.networks.unet import UNet
+
+__all__ = ["AttentionUNet", "Discriminator", "UNet"]

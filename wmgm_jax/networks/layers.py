@@ -1,0 +1,67 @@
+"""Layers that several networks share."""
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+BATCH_AXIS = "batch"
+
+NormKind = Literal["batch", "group"]
+
+
+def group_norm(channels: int, **kwargs: Any) -> nn.GroupNorm:
+    """Group normalisation with at most 32 groups, of at least 4 channels where that divides."""
+    largest = max(1, min(32, channels // 4))
+    groups = next(n for n in range(largest, 0, -1) if channels % n == 0)
+    return nn.GroupNorm(num_groups=groups, epsilon=1e-5, **kwargs)
+
+
+class Norm(nn.Module):
+    """Normalisation with a scale and a bias a channel, computed in float32.
+
+    Attributes:
+        kind: "batch" keeps running statistics in the collection `batch_stats`, and in training
+            averages the batch's own over the devices of the axis `BATCH_AXIS`; "group" knows
+            only the image at hand.
+        dtype: of the result.
+    """
+
+    kind: NormKind
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[B, H, W, C] -> [B, H, W, C]`."""
+        if self.kind == "group":
+            return group_norm(x.shape[-1], dtype=self.dtype)(x)
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            axis_name=BATCH_AXIS,
+            dtype=self.dtype,
+        )(x)
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask of an example depends on that example's key alone.
+
+    `flax.linen.Dropout` draws one mask for the batch, which makes a run depend on how its batch
+    is spread over devices.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """Args: x `[B, ...]`; keys `[B]` in training, None for the identity."""
+        if keys is None or self.rate == 0.0:
+            return x
+        keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
+        return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+def fold_in_each(keys: jax.Array | None, data: int) -> jax.Array | None:
+    """A new key for every example: `[B]` keys, or None, which stays None."""
+    return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
