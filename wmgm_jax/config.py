@@ -1,0 +1,247 @@
+"""Every setting with its default, and the checks that a config must pass.
+
+A config file holds a function `get_config()` that changes some of `base()`. The defaults are the
+paper's, where it states them.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from wmgm_jax.errors import UserError
+
+
+def base() -> ConfigDict:
+    """WMGM on a folder of 128x128 images, with the settings of the paper."""
+    return ConfigDict(
+        {
+            "system": "wmgm",
+            "seed": 0,
+            "stages": "all",  # which stages this run trains: "all", or names joined by commas
+            "data": {
+                "source": "folder",  # "embedded", "folder", "tfds:NAME"
+                "dir": "",
+                "missing_hint": "",  # what to tell a user whose folder lacks the images
+                "image_size": (128, 128),  # (H, W), divisible by 2^levels
+                "channels": 3,  # 1 or 3
+                "validation_fraction": 0.05,  # where no folder or split is named for it
+                "augment": "flip",  # "none", "flip", "dihedral"
+                "cache_dir": "",  # of decoded images; empty for the user's cache folder
+                "statistics_images": 8192,  # at most so many measure the bands
+            },
+            "wavelet": {"levels": 2},  # S
+            "process": {
+                "schedule": "constant",  # "constant", "linear", "cosine"
+                "T": placeholder(float),  # None for the schedule's own
+            },
+            "score": {
+                "num_steps": 50_000,
+                "batch_size": 64,  # over all devices
+                "accumulate": 1,  # micro-batches a step
+                "ema_decay": 0.9999,
+                "prediction": "noise",  # "noise", "velocity"
+                "optimizer": _optimizer(1e-4, weight_decay=0.0),
+                "network": {
+                    "channels": 128,
+                    "multipliers": (1, 2, 2, 2),
+                    "num_blocks": 3,
+                    "attention_levels": (1, 2),  # 0 is the finest
+                    "num_heads": 4,
+                    "dropout": 0.0,
+                },
+            },
+            "msal": {
+                "num_steps": 6_000,
+                "batch_size": 128,
+                "accumulate": 1,
+                "ema_decay": 0.999,
+                "shared": True,  # one generator for all scales, or one a scale
+                "loss_domain": "image",  # "image", "wavelet"
+                "mse_weight": 20.0,  # lambda
+                "ssim_weight": 0.5,  # nu
+                "adversarial_weight": 0.1,  # alpha
+                "lipschitz": "sigmoid",  # "sigmoid", "gradient_penalty"
+                "penalty_weight": 10.0,  # of the gradient penalty
+                "discriminator_every": 4,  # generator steps a discriminator step
+                "generator_optimizer": _optimizer(1e-4, weight_decay=0.01),
+                "discriminator_optimizer": _optimizer(1e-5, weight_decay=0.01),
+                "generator": {"channels": 64, "depth": 5, "norm": "batch"},  # or "group"
+                "discriminator": {"channels": 64, "num_blocks": 5, "dropout": 0.5},
+            },
+            "train": {
+                "dtype": "float32",  # of the computation: "float32", "bfloat16"
+                "rematerialise": False,  # trade time for memory in the backward pass
+                "log_every": 100,
+                "preview_every": 2_000,
+                "preview_images": 64,
+                "checkpoint_every": 2_000,
+                "keep": 3,  # checkpoints
+            },
+            "sampling": {
+                "sampler": "euler_maruyama",
+                "num_steps": 16,
+                "spacing": "uniform",  # "uniform", "quadratic", "logsnr"
+                "batch_size": 64,  # over all devices
+            },
+            "evaluation": {"num_images": 1024, "grid_images": 64},
+        }
+    )
+
+
+def _optimizer(learning_rate: float, weight_decay: float) -> dict[str, Any]:
+    return {
+        "learning_rate": learning_rate,
+        "warmup_steps": 0,
+        "decay": "constant",  # after the warm-up: "constant", "cosine" to 0
+        "weight_decay": weight_decay,  # AdamW; 0 is Adam
+        "clip_norm": placeholder(float),  # of the whole gradient; None for no clipping
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-8,
+    }
+
+
+# Settings that may differ when a workdir is continued: they change what a run reports, how long
+# it lasts or where it reads, not what it computes at a given step.
+_FREE = (
+    "stages",
+    "data.dir",
+    "data.cache_dir",
+    "data.missing_hint",
+    "score.num_steps",
+    "msal.num_steps",
+    "train.log_every",
+    "train.preview_every",
+    "train.preview_images",
+    "train.checkpoint_every",
+    "train.keep",
+    "sampling",
+    "evaluation",
+)
+
+_CHOICES = {
+    "data.augment": ("none", "flip", "dihedral"),
+    "data.channels": (1, 3),
+    "process.schedule": ("constant", "linear", "cosine"),
+    "score.prediction": ("noise", "velocity"),
+    "score.optimizer.decay": ("constant", "cosine"),
+    "msal.generator_optimizer.decay": ("constant", "cosine"),
+    "msal.discriminator_optimizer.decay": ("constant", "cosine"),
+    "msal.loss_domain": ("image", "wavelet"),
+    "msal.lipschitz": ("sigmoid", "gradient_penalty"),
+    "msal.generator.norm": ("batch", "group"),
+    "train.dtype": ("float32", "bfloat16"),
+    "sampling.sampler": ("euler_maruyama",),
+    "sampling.spacing": ("uniform", "quadratic", "logsnr"),
+}
+
+
+_AT_LEAST_ONE = (
+    "wavelet.levels",
+    "data.statistics_images",
+    "score.num_steps",
+    "score.batch_size",
+    "score.accumulate",
+    "score.network.channels",
+    "score.network.num_blocks",
+    "score.network.num_heads",
+    "msal.num_steps",
+    "msal.batch_size",
+    "msal.accumulate",
+    "msal.discriminator_every",
+    "msal.generator.channels",
+    "msal.generator.depth",
+    "msal.discriminator.channels",
+    "msal.discriminator.num_blocks",
+    "train.log_every",
+    "train.preview_every",
+    "train.preview_images",
+    "train.checkpoint_every",
+    "train.keep",
+    "sampling.num_steps",
+    "sampling.batch_size",
+    "evaluation.num_images",
+    "evaluation.grid_images",
+)
+
+
+def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
+    """Checks a config before anything is built from it.
+
+    Args:
+        config: as a config file and the command line made it.
+        systems: the names of the systems that exist.
+
+    Raises:
+        UserError: an unknown or missing key, or a value that cannot work.
+    """
+    expected, given = dict(_leaves(base())), dict(_leaves(config))
+    for key in given.keys() - expected.keys():
+        raise UserError(f"config.{key} is not a setting: see wmgm_jax/config.py for those that are")
+    for key in expected.keys() - given.keys():
+        raise UserError(f"config.{key} is missing: build the config from wmgm_jax.config.base()")
+
+    _expect(config.system in systems, "system", f"one of {', '.join(systems)}", config.system)
+    for key, choices in _CHOICES.items():
+        _expect(given[key] in choices, key, f"one of {', '.join(map(str, choices))}", given[key])
+    for key in _AT_LEAST_ONE:
+        _expect(given[key] >= 1, key, "at least 1", given[key])
+    for key, value in given.items():
+        if key.endswith("learning_rate"):
+            _expect(value > 0, key, "above 0", value)
+        if key.endswith(("ema_decay", "dropout", "validation_fraction")):
+            _expect(0 <= value < 1, key, "in [0, 1)", value)
+
+    size, levels = tuple(config.data.image_size), config.wavelet.levels
+    _expect(
+        len(size) == 2 and all(side > 0 and side % 2**levels == 0 for side in size),
+        "data.image_size",
+        f"(H, W), each divisible by 2^levels = {2**levels}",
+        size,
+    )
+    network = config.score.network
+    for multiplier in network.multipliers:
+        _expect(
+            multiplier * network.channels % network.num_heads == 0,
+            "score.network.num_heads",
+            f"a divisor of the {multiplier * network.channels} channels of a level",
+            network.num_heads,
+        )
+    for section in (config.score, config.msal):
+        _expect(
+            section.batch_size % section.accumulate == 0,
+            "*.accumulate",
+            f"a divisor of the batch size {section.batch_size}",
+            section.accumulate,
+        )
+
+
+def different(config: ConfigDict, other: ConfigDict) -> list[str]:
+    """Keys whose difference means that two configs do not train the same model."""
+    ours, theirs = dict(_leaves(config)), dict(_leaves(other))
+
+    def is_free(key: str) -> bool:
+        section = key.split(".")[0]
+        if key.endswith("num_steps") and "cosine" in (
+            value for name, value in ours.items() if name.startswith(section + ".")
+        ):
+            return False  # the learning rate follows the length of the run
+        return any(key == free or key.startswith(free + ".") for free in _FREE)
+
+    keys = sorted(ours.keys() | theirs.keys())
+    return [key for key in keys if ours.get(key) != theirs.get(key) and not is_free(key)]
+
+
+def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _expect(holds: bool, key: str, expected: str, value: Any) -> None:
+    if not holds:
+        raise UserError(f"--config.{key} must be {expected}, not {value!r}")

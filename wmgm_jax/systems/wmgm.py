@@ -1,0 +1,352 @@
+"""WMGM: diffusion on the coarsest Haar band, one adversarial pass a scale for the details.
+
+    x_L^S  <- reverse diffusion (Eq. 20)
+    for k = S..1:   x_H^k = G(x_L^k, z^k);   x_L^(k-1) = A^T (x_L^k, x_H^k)      (Algorithm 2)
+    image = x_L^0
+
+Two stages, trained independently: `score`, the network of the coarsest band, and `msal`, the
+generator and the discriminator of the details. Bands reach the networks with unit scale; the
+statistics that bring them there are part of the model. One shared generator sees every scale, but
+batch-norm statistics differ between scales, so there is one set of those a scale.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from wmgm_jax import msal, samplers, wavelets
+from wmgm_jax.networks import AttentionUNet, Discriminator
+from wmgm_jax.networks.layers import fold_in_each
+from wmgm_jax.sde import OUProcess
+from wmgm_jax.systems import bands, scores
+from wmgm_jax.systems.interface import Batch, Evaluation, Params, Player, Stage, Statistics, System
+
+# What a key is for, so that no two draws share one.
+_Z, _DROPOUT, _MIXING = range(3)
+
+
+def build(config: ConfigDict) -> System:
+    """The system of a validated config with `system = "wmgm"`."""
+    model = _WMGM(config)
+    return System(
+        stages={"score": model.score_stage(), "msal": model.msal_stage()},
+        measure=lambda batches: bands.measure(batches, model.levels),
+        make_draw=model.make_draw,
+        reconstruct=model.reconstruct,
+        evaluations=model.evaluations,
+    )
+
+
+class _WMGM:
+    """The functions of the system, bound to its sizes and networks; it holds no arrays."""
+
+    def __init__(self, config: ConfigDict):
+        self.config = config
+        self.levels = config.wavelet.levels
+        self.scales = range(1, self.levels + 1)
+        self.process = OUProcess(config.process.schedule, config.process.T)
+
+        channels = config.data.channels
+        dtype, rematerialise = jnp.dtype(config.train.dtype), config.train.rematerialise
+        self.score_net = scores.unet(config.score.network, channels, dtype, rematerialise)
+        self.generator = AttentionUNet(
+            out_channels=3 * channels,
+            rematerialise=rematerialise,
+            dtype=dtype,
+            **config.msal.generator,
+        )
+        self.discriminator = Discriminator(dtype=dtype, **config.msal.discriminator)
+
+    # --- Algorithm 2: sampling -------------------------------------------------------------------
+
+    def make_draw(self, sampler: str, num_steps: int, spacing: str):
+        times = self.process.times(num_steps, spacing)
+
+        def draw(params: Params, keys: jax.Array) -> jax.Array:
+            low = self.draw_coarsest(params, fold_in_each(keys, 0), sampler, times)
+            return self.add_details(params, fold_in_each(keys, 1), low)
+
+        return draw
+
+    def draw_coarsest(
+        self, params: Params, keys: jax.Array, sampler: str, times: np.ndarray
+    ) -> jax.Array:
+        """x_L^S from reverse diffusion: `[B, H/2^S, W/2^S, C]`."""
+        score_fn = scores.score_function(
+            self.score_net, params["score"], self.process, self.config.score.prediction
+        )
+        shape = (len(keys), *self.band_shape(self.levels))
+        x = samplers.sample(sampler, score_fn, self.process, times, keys, shape)
+        statistics = params["statistics"]
+        return x * statistics["low_std"][-1] + statistics["low_mean"][-1]
+
+    def add_details(self, params: Params, keys: jax.Array, low: jax.Array) -> jax.Array:
+        """The climb from x_L^S to the image, one pass of the generator a scale."""
+        for k in reversed(self.scales):
+            z_keys = fold_in_each(keys, k)
+            details, _ = self.generate(params, params["statistics"], z_keys, low, k, train=False)
+            low = wavelets.idwt2(low, details)
+        return low
+
+    def reconstruct(self, params: Params, keys: jax.Array, images: jax.Array) -> jax.Array:
+        low, _ = bands.pyramid(images, self.levels)[-1]
+        return self.add_details(params, keys, low)
+
+    def generate(
+        self,
+        params: Params,
+        statistics: Statistics,
+        keys: jax.Array,
+        low: jax.Array,
+        k: int,
+        train: bool,
+    ) -> tuple[wavelets.Details, Params]:
+        """x_H^k = G(x_L^k, z^k), and the batch statistics of scale k after it.
+
+        Args:
+            params: with the entries `generator` and `batch_stats`.
+            statistics: see `bands.measure`.
+            keys: `[B]`, for z^k.
+            low: x_L^k, `[B, h, w, C]`.
+            k: the scale, from 1.
+            train: whether batch norm uses the batch's own statistics.
+        """
+        z = samplers.normal(keys, low.shape)
+        low = (low - statistics["low_mean"][k - 1]) / statistics["low_std"][k - 1]
+        output, updated = self.generator.apply(
+            {
+                "params": self.at_scale(params["generator"], k),
+                "batch_stats": params["batch_stats"][_scale(k)],
+            },
+            jnp.concatenate([low, z], axis=-1),
+            train,
+            mutable=["batch_stats"],
+        )
+        stds = statistics["detail_std"][k - 1]
+        details = tuple(
+            band * std for band, std in zip(jnp.split(output, 3, axis=-1), stds, strict=True)
+        )
+        return details, updated.get("batch_stats", {})
+
+    # --- Algorithm 1: training -------------------------------------------------------------------
+
+    def score_loss(self, params, batch_stats, batch: Batch):
+        """Eq. 19 on the normalised coarsest band."""
+        low, _ = bands.pyramid(batch.images, self.levels)[-1]
+        x0 = (low - batch.statistics["low_mean"][-1]) / batch.statistics["low_std"][-1]
+        loss = scores.loss(
+            self.score_net,
+            params["score"],
+            self.process,
+            self.config.score.prediction,
+            x0,
+            batch.keys,
+        )
+        return loss, ({"score_loss": loss}, batch_stats)
+
+    def generator_loss(self, params, batch_stats, batch: Batch):
+        """Eq. 21: the sum over scales."""
+        settings = self.config.msal
+        total, metrics, updated = 0.0, {}, {}
+        for k, (low, details) in enumerate(bands.pyramid(batch.images, self.levels), 1):
+            fake, updated[_scale(k)] = self.fake(params, batch_stats, batch, low, k)
+            loss, terms = msal.generator_loss(
+                fake,
+                self.loss_domain(low, details, batch.statistics, k),
+                self.critic(params, batch.keys, k),
+                mse_weight=settings.mse_weight,
+                ssim_weight=settings.ssim_weight,
+                adversarial_weight=settings.adversarial_weight,
+                data_range=self.data_range(batch.statistics, k),
+            )
+            total += loss
+            metrics |= {f"{name}/{_scale(k)}": value for name, value in terms.items()}
+        return total, ({"generator_loss": total, **metrics}, updated)
+
+    def discriminator_loss(self, params, batch_stats, batch: Batch):
+        """Eq. 22: the sum over scales, with what keeps D Lipschitz."""
+        settings = self.config.msal
+        total, penalty = 0.0, 0.0
+        for k, (low, details) in enumerate(bands.pyramid(batch.images, self.levels), 1):
+            fake, _ = self.fake(params, batch_stats, batch, low, k)
+            real = self.loss_domain(low, details, batch.statistics, k)
+            critic = self.critic(params, batch.keys, k)
+            total += msal.discriminator_loss(fake, real, critic)
+            if settings.lipschitz == "gradient_penalty":
+                mixing = jax.vmap(jax.random.uniform)(_keys(batch.keys, _MIXING, k))
+                penalty += msal.gradient_penalty(fake, real, mixing, critic)
+        metrics = {"discriminator_loss": total}
+        if settings.lipschitz == "gradient_penalty":
+            metrics["gradient_penalty"] = penalty
+        return total + settings.penalty_weight * penalty, (metrics, batch_stats)
+
+    def fake(self, params, batch_stats, batch: Batch, low: jax.Array, k: int):
+        """Generated details in the loss's domain, and the updated batch statistics."""
+        details, updated = self.generate(
+            {**params, "batch_stats": batch_stats},
+            batch.statistics,
+            _keys(batch.keys, _Z, k),
+            low,
+            k,
+            train=True,
+        )
+        return self.loss_domain(low, details, batch.statistics, k), updated
+
+    def loss_domain(
+        self, low: jax.Array, details: wavelets.Details, statistics: Statistics, k: int
+    ) -> jax.Array:
+        """Where Eq. 21-22 compare: the normalised bands `[B, h, w, 3C]`, as the paper writes, or
+        x_L^(k-1) in the range of images `[B, 2h, 2w, C]`, as the authors' code computes."""
+        if self.config.msal.loss_domain == "image":
+            return wavelets.idwt2(low, details) / 2 ** (k - 1)
+        return jnp.concatenate(details, axis=-1) / statistics["detail_std"][k - 1].reshape(-1)
+
+    def data_range(self, statistics: Statistics, k: int) -> jax.Array | float:
+        """Largest less smallest possible value in `loss_domain`; one a band in the wavelet's."""
+        image_range = 2.0
+        if self.config.msal.loss_domain == "image":
+            return image_range
+        return 2**k * image_range / statistics["detail_std"][k - 1].reshape(-1)
+
+    def critic(self, params, keys: jax.Array, k: int) -> msal.Critic:
+        """D at scale k."""
+        dropout_keys = _keys(keys, _DROPOUT, k)
+        discriminator = self.at_scale(params["discriminator"], k)
+
+        def critic(x):
+            judgement = self.discriminator.apply({"params": discriminator}, x, dropout_keys)
+            if self.config.msal.lipschitz == "sigmoid":
+                return nn.sigmoid(judgement)
+            return judgement
+
+        return critic
+
+    # --- the stages ------------------------------------------------------------------------------
+
+    def score_stage(self) -> Stage:
+        settings, sampling = self.config.score, self.config.sampling
+
+        def init(key):
+            return {"score": self.score_net.init(key, *self.score_inputs())["params"]}, {}
+
+        def preview(params, keys, images):
+            times = self.process.times(sampling.num_steps, sampling.spacing)
+            return self.draw_coarsest(params, keys, sampling.sampler, times) / 2**self.levels
+
+        return Stage(
+            settings=settings,
+            init=init,
+            players={"score": Player(self.score_loss, settings.optimizer)},
+            export=lambda params, batch_stats: {"score": params["score"]},
+            preview=preview,
+        )
+
+    def msal_stage(self) -> Stage:
+        settings = self.config.msal
+
+        def init(key):
+            def generator(key):
+                return self.generator.init(key, self.generator_input(1), train=False)
+
+            def discriminator(key):
+                height, width, channels = self.band_shape(1)
+                shape = (
+                    (1, 2 * height, 2 * width, channels)
+                    if settings.loss_domain == "image"
+                    else (1, height, width, 3 * channels)
+                )
+                return self.discriminator.init(key, jnp.zeros(shape))
+
+            def shared_or_per_scale(init_network, key):
+                if settings.shared:
+                    return init_network(key)["params"]
+                return {
+                    _scale(k): init_network(jax.random.fold_in(key, k))["params"]
+                    for k in self.scales
+                }
+
+            generator_key, discriminator_key = jax.random.split(key)
+            batch_stats = generator(generator_key).get("batch_stats", {})
+            params = {
+                "generator": shared_or_per_scale(generator, generator_key),
+                "discriminator": shared_or_per_scale(discriminator, discriminator_key),
+            }
+            return params, {_scale(k): batch_stats for k in self.scales}
+
+        def preview(params, keys, images):
+            """True images beside those rebuilt from their coarsest band."""
+            return jnp.concatenate([images, self.reconstruct(params, keys, images)], axis=2)
+
+        return Stage(
+            settings=settings,
+            init=init,
+            players={
+                "generator": Player(self.generator_loss, settings.generator_optimizer),
+                "discriminator": Player(
+                    self.discriminator_loss,
+                    settings.discriminator_optimizer,
+                    every=settings.discriminator_every,
+                    average=False,
+                ),
+            },
+            export=lambda params, batch_stats: {
+                "generator": params["generator"],
+                "batch_stats": batch_stats,
+            },
+            preview=preview,
+        )
+
+    # --- sizes -----------------------------------------------------------------------------------
+
+    def evaluations(self, num_steps: int) -> list[Evaluation]:
+        """N passes of the score net, one of the generator at every scale."""
+
+        def shapes(init, *inputs):
+            return jax.eval_shape(init, jax.random.key(0), *inputs), *inputs
+
+        score = Evaluation(
+            "score",
+            num_steps,
+            self.score_net.apply,
+            shapes(self.score_net.init, *self.score_inputs()),
+        )
+        generate = functools.partial(self.generator.apply, train=False)
+        return [score] + [
+            Evaluation(
+                f"generator, scale {k}",
+                1,
+                generate,
+                shapes(
+                    functools.partial(self.generator.init, train=False), self.generator_input(k)
+                ),
+            )
+            for k in reversed(self.scales)
+        ]
+
+    def score_inputs(self) -> tuple[jax.Array, jax.Array]:
+        return jnp.zeros((1, *self.band_shape(self.levels))), jnp.zeros(1)
+
+    def generator_input(self, k: int) -> jax.Array:
+        height, width, channels = self.band_shape(k)
+        return jnp.zeros((1, height, width, 2 * channels))
+
+    def band_shape(self, k: int) -> tuple[int, int, int]:
+        """`(h, w, C)` of x_L^k."""
+        height, width = self.config.data.image_size
+        return height // 2**k, width // 2**k, self.config.data.channels
+
+    def at_scale(self, params: Params, k: int) -> Params:
+        """A network's parameters for scale k: the shared ones, or that scale's own."""
+        return params if self.config.msal.shared else params[_scale(k)]
+
+
+def _scale(k: int) -> str:
+    return f"scale_{k}"
+
+
+def _keys(keys: jax.Array, purpose: int, k: int) -> jax.Array:
+    return fold_in_each(fold_in_each(keys, purpose), k)
