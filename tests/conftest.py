@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Compiling takes most of the time of the tests: the less is optimised, the sooner they are done.
+QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+)
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = QUICK_COMPILATION
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = "--config=tests/tiny.py"
+
+
+@pytest.fixture(scope="session")
+def compilation_cache(tmp_path_factory):
+    """XLA programs that the processes of a test session share, for compiling takes longest."""
+    return tmp_path_factory.mktemp("compilation_cache")
+
+
+@pytest.fixture
+def start(compilation_cache):
+    """Starts `python -m wmgm_jax.main` with flags; whatever still runs is killed at the end."""
+    processes = []
+
+    def start(*flags, devices=1, **environment):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wmgm_jax.main", *map(str, flags)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "XLA_FLAGS": f"{QUICK_COMPILATION} "
+                f"--xla_force_host_platform_device_count={devices}",
+                "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+                **environment,
+            },
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def run(start):
+    """Runs `python -m wmgm_jax.main` with flags to its end; returns (exit code, output, log)."""
+
+    def run(*flags, **kwargs):
+        process = start(*flags, **kwargs)
+        output, log = process.communicate(timeout=600)
+        return process.returncode, output, log
+
+    return run

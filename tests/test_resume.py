@@ -1,0 +1,155 @@
+"""A run that is killed and started again ends where a run that was never killed ends."""
+
+import importlib.util
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import TINY
+
+from wmgm_jax import systems, training
+from wmgm_jax.checkpoints import Checkpoints
+
+STAGES = ("score", "msal")
+
+
+def final_state(workdir: Path, names=STAGES) -> dict:
+    """(step, model, training) of the last checkpoint of each stage."""
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parent / "tiny.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    states = {}
+    stages = systems.build(module.get_config()).stages
+    for name in names:
+        stage = stages[name]
+        like = jax.eval_shape(partial(training.init_state, stage, None), jax.random.key(0))
+        checkpoints = Checkpoints(workdir / "checkpoints" / name)
+        states[name] = checkpoints.restore(training.training_tree(like))
+        checkpoints.close()
+    return states
+
+
+def assert_same_bits(a, b):
+    differing = []
+    jax.tree_util.tree_map_with_path(
+        lambda path, x, y: None if np.array_equal(x, y) else differing.append((path, x, y)), a, b
+    )
+    assert not differing, f"{len(differing)} arrays differ, the first at {differing[0][0]}"
+
+
+def steps_logged(workdir: Path) -> list[tuple[str, int]]:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [(record["stage"], record["step"]) for record in map(json.loads, lines)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return tmp_path_factory.mktemp("uninterrupted")
+
+
+@pytest.fixture
+def reference(uninterrupted, run):
+    """A run that was never killed."""
+    if not (uninterrupted / "evaluation.json").exists():
+        code, _, log = run(TINY, f"--workdir={uninterrupted}")
+        assert code == 0, log
+    return uninterrupted
+
+
+def test_a_run_leaves_what_the_readme_says(reference):
+    assert {path.name for path in reference.iterdir()} >= {
+        "config.json", "checkpoints", "metrics.jsonl", "samples", "evaluation.json",
+    }  # fmt: skip
+    names = {path.name for path in (reference / "samples").iterdir()}
+    assert names == {
+        "grid.png",
+        *(f"{stage}_{step:07d}.png" for stage in STAGES for step in (6, 12)),
+    }  # fmt: skip
+    assert sorted(os.listdir(reference / "checkpoints" / "score")) == ["12", "6", "9"]
+    report = json.loads((reference / "evaluation.json").read_text())
+    assert report["step"] == {"score": 12, "msal": 12}
+    rebuilt = report["reconstruction_from_coarsest_band"]
+    assert rebuilt["psnr"] > 10
+    assert 0 < rebuilt["ssim"] < 1
+    assert report["sliced_wasserstein"]["samples_to_validation"]["mean"] > 0
+    assert steps_logged(reference)[-1] == ("msal", 12)
+
+
+def test_killed_at_random_instants(reference, start, tmp_path):
+    """SIGKILL again and again, each time after a little more has been written."""
+    workdir = tmp_path / "killed"
+    instants = random.Random(0)
+    kills = 0
+    for _ in range(60):
+        process = start(TINY, f"--workdir={workdir}")
+        before = _files(workdir)
+        # Wait until the process has begun to change the folder, then kill it at any moment.
+        deadline = time.monotonic() + 300
+        while process.poll() is None and _files(workdir) == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(instants.uniform(0, 1.0))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate()
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0
+    assert kills >= 4
+    assert_same_bits(final_state(workdir), final_state(reference))
+    assert steps_logged(workdir) == steps_logged(reference)
+
+
+def _files(workdir: Path) -> set[str]:
+    return {str(path) for path in workdir.rglob("*")} if workdir.exists() else set()
+
+
+def test_sigterm_saves_a_checkpoint_first(reference, start, run, tmp_path):
+    workdir = tmp_path / "preempted"
+    # No checkpoint of its own is due before the last step.
+    flags = (TINY, f"--workdir={workdir}", "--config.train.checkpoint_every=1000")
+    process = start(*flags)
+    metrics = workdir / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate()
+    assert process.returncode == 143, log
+    saved = [int(path.name) for path in (workdir / "checkpoints" / "score").iterdir()]
+    assert len(saved) == 1
+    assert 1 <= saved[0] < 12
+    assert f"score: saved step {saved[0]}" in log
+
+    code, _, log = run(*flags)
+    assert code == 0
+    assert f"continuing from step {saved[0]}" in log
+    assert_same_bits(
+        {name: state[1:] for name, state in final_state(workdir).items()},
+        {name: state[1:] for name, state in final_state(reference).items()},
+    )
+
+
+def test_a_damaged_checkpoint_is_passed_over(reference, run, tmp_path):
+    """The last checkpoint is damaged, so that step 9 is the newest whole one."""
+    workdir = tmp_path / "damaged"
+    shutil.copytree(reference, workdir)
+    arrays = [p for p in (workdir / "checkpoints/score/12/training").rglob("*") if p.is_file()]
+    largest = max(arrays, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    largest.write_bytes(content)
+    code, _, log = run(TINY, f"--workdir={workdir}")
+    assert code == 0
+    assert "checkpoints/score/12 is damaged" in log
+    assert "score: continuing from step 9" in log
+    assert_same_bits(final_state(workdir), final_state(reference))

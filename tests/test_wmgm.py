@@ -1,0 +1,292 @@
+"""The system as pure functions: sampling, training and what both promise."""
+
+import functools
+import importlib.util
+import itertools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import wmgm_jax
+from wmgm_jax import sampling, systems, training, wavelets
+from wmgm_jax.networks.layers import BATCH_AXIS
+from wmgm_jax.systems import bands, scores
+
+
+def tiny(**changes):
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parent / "tiny.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def random_images(count=8, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
+
+
+def random_params(config, seed=0):
+    """A model whose every parameter is random, so that no zero hides a path."""
+    system = systems.build(config)
+    params = {"statistics": system.measure([random_images()])}
+    for stage in system.stages.values():
+        params |= stage.export(*jax.jit(stage.init)(jax.random.key(seed)))
+    leaves, structure = jax.tree.flatten(
+        {name: tree for name, tree in params.items() if name in ("score", "generator")}
+    )
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    leaves = [
+        leaf + 0.05 * jax.random.normal(key, leaf.shape)
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
+    return params | jax.tree.unflatten(structure, leaves)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_an_image_does_not_depend_on_its_batch(norm):
+    config = tiny(**{"msal.generator.norm": norm})
+    params, key = random_params(config), jax.random.key(5)
+    sample_fn = wmgm_jax.make_sample_fn(config)
+    many, one = sample_fn(params, key, 5), sample_fn(params, key, 1)
+    assert many.shape == (5, 16, 16, 3)
+    assert many.dtype == jnp.float32
+    assert 0 <= many.min() < many.max() <= 1
+    assert np.abs(many[0] - many[1]).max() > 0.05
+    np.testing.assert_allclose(one[0], many[0], atol=2e-5)
+
+
+def test_rebuilding_does_not_depend_on_the_batch():
+    config = tiny()
+    system, params = systems.build(config), random_params(config)
+    images = bands.to_unit_range(random_images(6))
+    keys = jax.random.split(jax.random.key(0), 6)
+    many = system.reconstruct(params, keys, images)
+    alone = system.reconstruct(params, keys[3:4], images[3:4])
+    np.testing.assert_allclose(alone[0], many[3], atol=2e-5)
+
+
+def test_batches_spread_over_devices_hold_the_images_of_one_call():
+    config = tiny()
+    model = sampling.Model(config, random_params(config), {})
+    key = jax.random.key(1)
+    batches = list(sampling.sample_batches(model, key, 19))
+    assert [len(batch) for batch in batches] == [8, 8, 3]
+    whole = wmgm_jax.make_sample_fn(config)(model.params, key, 19)
+    np.testing.assert_allclose(np.concatenate(batches), whole, atol=2e-5)
+
+
+def test_sample_fn_is_one_program():
+    config = tiny()
+    params, sample_fn = random_params(config), wmgm_jax.make_sample_fn(config)
+    sample_fn(params, jax.random.key(0), 2)
+    sample_fn(params, jax.random.key(1), 2)
+    assert sample_fn._cache_size() == 1
+    text = sample_fn.lower(params, jax.random.key(0), 2).as_text()
+    assert "callback" not in text
+
+
+def test_algorithm_2_by_hand():
+    """One step, step by step: the coarsest band, then the details of scales 2 and 1."""
+    config = tiny(**{"sampling.num_steps": 1})
+    params, key = random_params(config), jax.random.key(3)
+    image = wmgm_jax.make_sample_fn(config)(params, key, 1)
+
+    system = systems.wmgm._WMGM(config)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(1))
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    statistics = params["statistics"]
+    process = system.process
+    x = jax.random.normal(fold(fold(keys, 0), 2)[0], (4, 4, 3))[None]
+    t = jnp.full(1, process.T)
+    noise = system.score_net.apply({"params": params["score"]}, x, scores.noise_level(process, t))
+    x = x + process.T * (x - 2 * noise / process.sigma(t))
+    low = x * statistics["low_std"][1] + statistics["low_mean"][1]
+    for k in (2, 1):
+        z = jax.random.normal(fold(fold(keys, 1), k)[0], low.shape[1:])[None]
+        normalised = (low - statistics["low_mean"][k - 1]) / statistics["low_std"][k - 1]
+        output = system.generator.apply(
+            {"params": params["generator"], "batch_stats": params["batch_stats"][f"scale_{k}"]},
+            jnp.concatenate([normalised, z], -1),
+            False,
+        )
+        details = [output[..., 3 * i : 3 * i + 3] for i in range(3)]
+        scaled = tuple(d * statistics["detail_std"][k - 1][i] for i, d in enumerate(details))
+        low = wavelets.idwt2(low, scaled)
+    np.testing.assert_allclose(image, jnp.clip((low + 1) / 2, 0, 1), atol=1e-5)
+
+
+def test_details_leave_the_low_bands_as_they_are():
+    config = tiny()
+    params = random_params(config)
+    images = bands.to_unit_range(random_images(2))
+    keys = jax.random.split(jax.random.key(0), 2)
+    rebuilt = systems.build(config).reconstruct(params, keys, images)
+    low, *_ = wavelets.wavedec2(images, 2)
+    low_rebuilt, *_ = wavelets.wavedec2(rebuilt, 2)
+    np.testing.assert_allclose(low_rebuilt, low, atol=1e-4)
+    assert np.abs(rebuilt - images).max() > 0.1
+
+
+@pytest.mark.parametrize("prediction", ["noise", "velocity"])
+def test_the_score_of_white_data(prediction):
+    """Under "velocity" a network of zeros is exact for N(0, I), whose score is -x."""
+    config = tiny(**{"score.prediction": prediction})
+    system = systems.wmgm._WMGM(config)
+    params = system.score_net.init(jax.random.key(0), *system.score_inputs())["params"]
+    score_fn = scores.score_function(system.score_net, params, system.process, prediction)
+    x, t = jax.random.normal(jax.random.key(1), (3, 4, 4, 3)), jnp.array([0.1, 1.0, 4.0])
+    expected = -x if prediction == "velocity" else jnp.zeros_like(x)
+    np.testing.assert_allclose(score_fn(x, t), expected, atol=1e-5)
+
+
+def test_velocity_stands_for_the_noise():
+    """With v = alpha eps - sigma x0 the score is that of the noise, whatever the schedule."""
+    config = tiny(**{"score.prediction": "velocity", "process.schedule": "cosine"})
+    process = systems.wmgm._WMGM(config).process
+    x0, noise = jax.random.normal(jax.random.key(0), (2, 3, 4, 4, 3))
+    t = jnp.array([0.1, 0.4, 0.9])
+    alpha, sigma = (f(t)[:, None, None, None] for f in (process.alpha, process.sigma))
+
+    class Oracle:
+        def apply(self, variables, x, level, dropout_keys):
+            return alpha * noise - sigma * x0
+
+    score_fn = scores.score_function(Oracle(), {}, process, "velocity")
+    np.testing.assert_allclose(score_fn(alpha * x0 + sigma * noise, t), -noise / sigma, atol=1e-5)
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def train_steps(config, stage_name, count):
+    """States before and after `count` steps on one device, and all metrics."""
+    system = systems.build(config)
+    stage = system.stages[stage_name]
+    images = random_images(stage.settings.batch_size)
+    statistics = system.measure([images])
+    init = jax.jit(functools.partial(training.init_state, stage))
+    first = init(statistics, jax.random.key(0))
+    step_fns = {
+        due: jax.pmap(training.make_train_step(stage, due), axis_name=BATCH_AXIS)
+        for due in {training.due_players(stage, step) for step in range(count)}
+    }
+    states, metrics = [training.replicate(first)], []
+    for step in range(count):
+        step_fn = step_fns[training.due_players(stage, step)]
+        state, values = step_fn(states[-1], images[None])
+        states.append(state)
+        metrics.append(values)
+    return [jax.tree.map(lambda x: x[0], state) for state in states], metrics
+
+
+def moved(before, after):
+    return not jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), before, after))
+
+
+def test_each_player_moves_when_it_is_due():
+    states, metrics = train_steps(tiny(**{"msal.discriminator_every": 2}), "msal", 3)
+    for step, (before, after) in enumerate(itertools.pairwise(states)):
+        assert moved(before.params["generator"], after.params["generator"])
+        assert moved(before.params["discriminator"], after.params["discriminator"]) == (
+            step % 2 == 0
+        )
+        assert ("discriminator_loss" in metrics[step]) == (step % 2 == 0)
+    assert set(states[-1].average[0]) == {"generator"}
+    assert int(states[-1].step) == 3
+
+
+def test_every_scale_has_batch_statistics_of_its_own():
+    states, _ = train_steps(tiny(), "msal", 1)
+    one, two = (states[-1].batch_stats[f"scale_{k}"] for k in (1, 2))
+    assert moved(one, two)
+    assert moved(states[0].batch_stats["scale_1"], one)
+
+
+def test_one_generator_a_scale():
+    """The paper's single-scale variant: twice the parameters, and scales that share none."""
+    shared, single = tiny(), tiny(**{"msal.shared": False})
+
+    def shapes(config):
+        stage = systems.build(config).stages["msal"]
+        return jax.eval_shape(stage.init, jax.random.key(0))[0]["generator"]
+
+    size = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))  # noqa: E731
+    assert size(shapes(single)) == 2 * size(shapes(shared))
+    states, _ = train_steps(single, "msal", 1)
+    assert moved(*(states[-1].params["generator"][f"scale_{k}"] for k in (1, 2)))
+
+
+def test_the_moving_average():
+    """decay = min(ema_decay, (1 + step) / (10 + step)), from the first parameters on."""
+    states, _ = train_steps(tiny(), "score", 3)
+    expected = states[0].params["score"]
+    for step, state in enumerate(states[1:]):
+        decay = (1 + step) / (10 + step)
+        expected = jax.tree.map(
+            lambda mean, new, decay=decay: decay * mean + (1 - decay) * new,
+            expected,
+            state.params["score"],
+        )
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, atol=1e-6),
+        states[-1].average[0]["score"],
+        expected,
+    )
+
+
+def test_warmup_and_decay():
+    settings = tiny().score.optimizer
+    settings.update(
+        {"warmup_steps": 4, "decay": "cosine", "learning_rate": 0.1, "clip_norm": None, "b1": 0.0}
+    )
+    optimizer = training.make_optimizer(settings, num_steps=24)
+    params = jnp.zeros(1)
+    state, rates = optimizer.init(params), []
+    for _ in range(24):
+        # Adam's first moments aside, a constant gradient moves a parameter by the rate.
+        update, state = optimizer.update(jnp.ones(1), state, params)
+        rates.append(-float(update[0]))
+    expected = [0.1 * (i + 1) / 4 for i in range(4)]
+    expected += [0.05 * (1 + np.cos(np.pi * i / 20)) for i in range(20)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_clipping_bounds_the_gradient():
+    settings = tiny().score.optimizer
+    settings.update({"clip_norm": 1.0, "warmup_steps": 0, "eps": 1.0, "learning_rate": 1.0})
+    optimizer = training.make_optimizer(settings, num_steps=10)
+    params = jnp.zeros(2)
+    update, _ = optimizer.update(jnp.array([300.0, 400.0]), optimizer.init(params), params)
+    clipped = np.array([0.6, 0.8])
+    np.testing.assert_allclose(update, -clipped / (clipped + 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["score", "msal"])
+def test_a_few_steps_lower_the_loss(stage):
+    """On one batch seen again and again."""
+    config = tiny(
+        **{
+            "score.optimizer.learning_rate": 3e-3,
+            "score.network.dropout": 0.0,
+            "msal.generator_optimizer.learning_rate": 3e-3,
+            "msal.adversarial_weight": 0.0,
+            "msal.discriminator_every": 1000,
+        }
+    )
+    system = systems.build(config)
+    built = system.stages[stage]
+    images = np.broadcast_to(random_images(1), (8, 16, 16, 3))
+    init = jax.jit(functools.partial(training.init_state, built))
+    state = init(system.measure([images]), jax.random.key(0))
+    state = training.replicate(state)
+    player = next(iter(built.players))
+    step_fn = jax.pmap(training.make_train_step(built, (player,)), axis_name=BATCH_AXIS)
+    losses = []
+    for _ in range(60):
+        state, metrics = step_fn(state, images[None])
+        losses.append(float(metrics[f"{player}_loss"][0]))
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])

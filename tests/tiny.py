@@ -1,0 +1,43 @@
+"""The whole system in seconds: 16x16 crops, two scales, the smallest networks that have every
+part."""
+
+from ml_collections import ConfigDict
+
+from wmgm_jax.config import base
+
+
+def get_config() -> ConfigDict:
+    config = base()
+    config.data.source = "embedded"
+    config.data.image_size = (16, 16)
+    config.data.augment = "dihedral"
+    config.data.statistics_images = 64
+
+    config.score.num_steps = 12
+    config.score.batch_size = 8
+    config.score.network.channels = 8
+    config.score.network.multipliers = (1, 2)
+    config.score.network.num_blocks = 1
+    config.score.network.attention_levels = (1,)
+    config.score.network.num_heads = 2
+    config.score.network.dropout = 0.1
+    config.score.optimizer.clip_norm = 1.0
+    config.score.optimizer.warmup_steps = 5
+
+    config.msal.num_steps = 12
+    config.msal.batch_size = 8
+    config.msal.generator.channels = 4
+    config.msal.generator.depth = 2
+    config.msal.discriminator.channels = 4
+    config.msal.discriminator.num_blocks = 2
+
+    config.train.log_every = 2
+    config.train.preview_every = 6
+    config.train.preview_images = 4
+    config.train.checkpoint_every = 3
+
+    config.sampling.num_steps = 4
+    config.sampling.batch_size = 8
+    config.evaluation.num_images = 8
+    config.evaluation.grid_images = 4
+    return config

@@ -1,0 +1,98 @@
+"""Files that are written whole or not at all, and the pictures in them."""
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from wmgm_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` when the block ends, and not if it raises.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: Path, error: OSError) -> UserError:
+    """What to tell the user of a file that cannot be written."""
+    advice = "free some space" if error.errno == errno.ENOSPC else "choose another --workdir"
+    return UserError(f"cannot write {path}: {error.strerror or error}; {advice} and run again")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, whole or not at all."""
+    with atomic_writer(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Writes a uint8 image `[H, W, C]`, C 1 or 3, whole or not at all."""
+    with atomic_writer(path) as file:
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "PNG")
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
+    """Writes a compressed `.npz`, whole or not at all."""
+    with atomic_writer(path) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as uint8, rounded to the nearest and clipped."""
+    return np.clip(np.round(np.asarray(images) * 255.0), 0, 255).astype(np.uint8)
+
+
+def grid(images: np.ndarray, margin: int = 2) -> np.ndarray:
+    """Images `[B, H, W, C]` side by side, about as wide as high, on white.
+
+    Args:
+        images: uint8.
+        margin: pixels between neighbours and around them.
+
+    Returns:
+        uint8 `[rows * (H + margin) + margin, columns * (W + margin) + margin, C]`.
+    """
+    count, height, width, channels = images.shape
+    columns = max(1, round((count * height / width) ** 0.5))
+    rows = -(-count // columns)
+    cell_height, cell_width = height + margin, width + margin
+    canvas = np.full(
+        (rows * cell_height + margin, columns * cell_width + margin, channels), 255, np.uint8
+    )
+    for i, image in enumerate(images):
+        top, left = margin + i // columns * cell_height, margin + i % columns * cell_width
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

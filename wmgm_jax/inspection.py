@@ -1,0 +1,60 @@
+"""What a config builds: parameters, the work behind one image, bytes. Nothing is allocated."""
+
+import json
+import math
+
+import jax
+from ml_collections import ConfigDict
+
+from wmgm_jax import systems
+
+
+def report(config: ConfigDict) -> str:
+    """A table of the networks of a config, and the same as JSON on the last line.
+
+    Args:
+        config: a validated config.
+
+    Returns:
+        Several lines: for every trained network its parameters and their bytes in float32, for
+        every network that sampling calls its calls and FLOPs for one image, and the totals.
+    """
+    facts = measure(config)
+    rows = [("network", "parameters", "MB")]
+    for name, count in facts["parameters"].items():
+        rows.append((name, f"{count:,}", f"{count * 4 / 1e6:.1f}"))
+    rows.append(("", "", ""))
+    rows.append(("to sample one image", "calls", "GFLOPs"))
+    for call in facts["sampling"]:
+        rows.append((call["network"], str(call["calls"]), f"{call['flops'] / 1e9:.3f}"))
+    rows.append(("total", "", f"{facts['flops_per_image'] / 1e9:.3f}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
+    return "\n".join([*lines, json.dumps(facts)])
+
+
+def measure(config: ConfigDict) -> dict:
+    """The facts of `report` as a tree."""
+    system = systems.build(config)
+    parameters = {}
+    for stage in system.stages.values():
+        params, _ = jax.eval_shape(stage.init, jax.random.key(0))
+        for name, tree in params.items():
+            parameters[name] = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+    calls = []
+    for evaluation in system.evaluations(config.sampling.num_steps):
+        cost = jax.jit(evaluation.apply).lower(*evaluation.arguments).cost_analysis()
+        calls.append(
+            {
+                "network": evaluation.network,
+                "calls": evaluation.count,
+                "flops": evaluation.count * cost["flops"],
+            }
+        )
+    return {
+        "system": config.system,
+        "parameters": parameters,
+        "parameter_bytes": 4 * sum(parameters.values()),
+        "sampling": calls,
+        "flops_per_image": sum(call["flops"] for call in calls),
+    }

@@ -1,0 +1,166 @@
+"""What a run reports of itself: `metrics.jsonl` always, TensorBoard events where TensorFlow and
+CLU are installed, a progress bar on a terminal and log lines elsewhere."""
+
+import contextlib
+import importlib.util
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from wmgm_jax.errors import UserError
+from wmgm_jax.files import atomic_writer, disk_error
+from wmgm_jax.systems.interface import Stage
+
+_log = logging.getLogger(__name__)
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one JSON object a line, each with `stage` and `step`."""
+
+    def __init__(self, path: Path, stage: str, first_step: int):
+        """Opens the file to append, less what a killed run wrote beyond its last checkpoint.
+
+        Args:
+            path: the file.
+            stage: name of the stage that reports.
+            first_step: the step from which the run goes on.
+        """
+        self._path, self._stage = path, stage
+        if path.exists():
+            lines = path.read_bytes().splitlines(keepends=True)
+            with atomic_writer(path) as file:
+                file.writelines(line for line in lines if self._keeps(line, first_step))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", buffering=1)
+        except OSError as error:
+            raise disk_error(path, error) from error
+
+    def _keeps(self, line: bytes, first_step: int) -> bool:
+        try:
+            record = json.loads(line)
+            return record["stage"] != self._stage or record["step"] <= first_step
+        except (ValueError, KeyError, TypeError):
+            return False  # torn by a kill
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        try:
+            self._file.write(json.dumps({"stage": self._stage, "step": step, **values}) + "\n")
+        except OSError as error:
+            raise disk_error(self._path, error) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Reporter:
+    """Gathers the metrics of a stage's steps on the devices, and reports their means."""
+
+    # Steps that the devices may lag behind the host: enough that they never wait for it, few
+    # enough that a pre-empted run stops at once.
+    _STEPS_AHEAD = 2
+
+    def __init__(self, workdir: Path, name: str, stage: Stage, first_step: int):
+        """
+        Args:
+            workdir: where the files go.
+            name, stage: the stage.
+            first_step: the step from which the run goes on.
+        """
+        self._name, self._stage = name, stage
+        self._pending: list[tuple[int, Any]] = []
+        self._window_start = time.monotonic()
+        self._writes = jax.process_index() == 0
+        self._bar = tqdm(
+            total=stage.settings.num_steps,
+            initial=first_step,
+            desc=name,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not (self._writes and sys.stderr.isatty()),
+        )
+        if self._writes:
+            self._file = MetricsFile(workdir / "metrics.jsonl", name, first_step)
+            self._events = _tensorboard_writer(workdir / "tensorboard" / name)
+
+    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """Keeps the metrics of a step as `jax.pmap` returned them."""
+        self._pending.append((step, jax.tree.map(lambda x: x.addressable_data(0), metrics)))
+        self._bar.update()
+        if len(self._pending) > self._STEPS_AHEAD:
+            jax.block_until_ready(self._pending[-1 - self._STEPS_AHEAD])
+
+    def report(self) -> None:
+        """Writes the means over the steps since the last report.
+
+        Raises:
+            UserError: some metric is not finite; the text says which, and at which step.
+        """
+        if not self._pending:
+            return
+        window = jax.device_get(self._pending)
+        values: dict[str, list[float]] = {}
+        for step, metrics in window:
+            for metric, value in metrics.items():
+                value = float(np.asarray(value).reshape(()))
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"{metric} of stage {self._name} is {value} at step {step + 1}: the last "
+                        "checkpoint is kept; lower the learning rate or set clip_norm, and run "
+                        "again with another --workdir"
+                    )
+                values.setdefault(metric, []).append(value)
+        seconds = time.monotonic() - self._window_start
+        means = {metric: float(np.mean(series)) for metric, series in values.items()}
+        means["steps_per_second"] = len(window) / seconds
+        done = window[-1][0] + 1
+        self._pending, self._window_start = [], time.monotonic()
+        if self._writes:
+            self._publish(done, means)
+
+    def _publish(self, done: int, means: Mapping[str, float]) -> None:
+        self._file.write(done, means)
+        if self._events is not None:
+            self._events.write_scalars(done, means)
+        losses = {name: f"{value:.4g}" for name, value in means.items() if name.endswith("loss")}
+        if not self._bar.disable:
+            self._bar.set_postfix(losses)
+            return
+        total, rate = self._stage.settings.num_steps, means["steps_per_second"]
+        remaining = tqdm.format_interval((total - done) / rate)
+        text = "  ".join(f"{name} {value}" for name, value in losses.items())
+        _log.info(
+            "%s %d/%d  %.3g steps/s  %s left  %s", self._name, done, total, rate, remaining, text
+        )
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block of other work, whose time does not count in the rate of steps."""
+        start = time.monotonic()
+        yield
+        self._window_start += time.monotonic() - start
+
+    def close(self) -> None:
+        self._bar.close()
+        if self._writes:
+            self._file.close()
+            if self._events is not None:
+                self._events.close()
+
+
+def _tensorboard_writer(directory: Path) -> Any | None:
+    """CLU's writer of TensorBoard events, or None without TensorFlow or CLU."""
+    if not all(importlib.util.find_spec(name) for name in ("tensorflow", "clu")):
+        return None
+    from clu import metric_writers
+
+    return metric_writers.SummaryWriter(str(directory))

@@ -1,0 +1,167 @@
+"""A trained model, and images from it."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from wmgm_jax import systems
+from wmgm_jax.checkpoints import Checkpoints
+from wmgm_jax.config import validate
+from wmgm_jax.errors import UserError
+from wmgm_jax.networks.layers import BATCH_AXIS
+
+SampleFunction = Callable[[Any, jax.Array, int], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained model.
+
+    Attributes:
+        config: what it was trained with.
+        params: moving averages of the parameters, with batch-norm and band statistics.
+        step: steps taken, by stage.
+    """
+
+    config: ConfigDict
+    params: dict[str, Any]
+    step: dict[str, int]
+
+
+def load(workdir: str | Path) -> Model:
+    """Reads the newest whole checkpoint of every stage of a run.
+
+    Args:
+        workdir: the folder of the run.
+
+    Raises:
+        UserError: there is no run in `workdir`, or some stage has no checkpoint yet.
+    """
+    workdir = Path(workdir)
+    config = read_config(workdir)
+    system = systems.build(config)
+    params, step = {}, {}
+    for name, stage in system.stages.items():
+        directory = workdir / "checkpoints" / name
+        restored = None
+        if directory.is_dir():
+            checkpoints = Checkpoints(directory)
+            restored = checkpoints.restore()
+            checkpoints.close()
+        if restored is None:
+            raise UserError(
+                f"{workdir}: stage {name} has no checkpoint yet; train it with "
+                f"--config.stages={name} --workdir={workdir}"
+            )
+        step[name], model, _ = restored
+        params |= stage.export(model["params"], model["batch_stats"])
+        params["statistics"] = model["statistics"]
+    return Model(config, params, step)
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The config of a run, as `config.json` in its folder holds it.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds settings that do not exist.
+    """
+    path = workdir / "config.json"
+    try:
+        config = ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: {workdir} is not the folder of a run") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    validate(config, tuple(systems.SYSTEMS))
+    return config
+
+
+def make_sample_fn(
+    config: ConfigDict,
+    num_steps: int | None = None,
+    sampler: str | None = None,
+    spacing: str | None = None,
+) -> SampleFunction:
+    """Makes the sampler of a model: one jitted program from key to finished images.
+
+    Args:
+        config: the model's.
+        num_steps: steps of the reverse process; None for the config's.
+        sampler: a key of `samplers.SAMPLERS`; None for the config's.
+        spacing: of the time grid, see `OUProcess.times`; None for the config's.
+
+    Returns:
+        `sample_fn(params, key, num)` -> float32 `[num, H, W, C]` in [0, 1]; num is static. Image
+        i is a function of the parameters, the key and i, whatever num is.
+    """
+    draw = _make_draw(config, num_steps, sampler, spacing)
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def sample_fn(params: Any, key: jax.Array, num: int) -> jax.Array:
+        return draw(params, _image_keys(key, jnp.arange(num)))
+
+    return sample_fn
+
+
+def sample_batches(
+    model: Model,
+    key: jax.Array,
+    num: int,
+    *,
+    num_steps: int | None = None,
+    sampler: str | None = None,
+    spacing: str | None = None,
+) -> Iterator[np.ndarray]:
+    """Draws any number of images in batches that are spread over all local devices.
+
+    Args:
+        model: a trained model; `sampling.batch_size` of its config is the size of a batch.
+        key: as for `sample_fn`, which draws the same images.
+        num: how many.
+        num_steps, sampler, spacing: see `make_sample_fn`.
+
+    Yields:
+        float32 `[b, H, W, C]` in [0, 1], `num` images in all.
+    """
+    devices = jax.local_devices()
+    mesh = jax.sharding.Mesh(np.array(devices), (BATCH_AXIS,))
+    whole = NamedSharding(mesh, PartitionSpec())
+    split = NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
+    draw = jax.jit(
+        _make_draw(model.config, num_steps, sampler, spacing),
+        in_shardings=(whole, split),
+        out_shardings=split,
+    )
+    # The last batch is filled up, so that one program serves them all.
+    share = -(-min(num, model.config.sampling.batch_size) // len(devices))
+    batch_size = share * len(devices)
+    params = jax.device_put(model.params, whole)
+    for first in range(0, num, batch_size):
+        keys = _image_keys(key, jnp.arange(first, first + batch_size))
+        images = draw(params, jax.device_put(keys, split))
+        yield np.asarray(images)[: num - first]
+
+
+def _make_draw(config, num_steps, sampler, spacing):
+    defaults = config.sampling
+    draw = systems.build(config).make_draw(
+        sampler or defaults.sampler, num_steps or defaults.num_steps, spacing or defaults.spacing
+    )
+
+    def draw_in_range(params: Any, keys: jax.Array) -> jax.Array:
+        return jnp.clip((draw(params, keys) + 1) / 2, 0, 1)
+
+    return draw_in_range
+
+
+def _image_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)

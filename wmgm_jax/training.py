@@ -1,0 +1,462 @@
+"""The one training loop, for every stage of every system.
+
+A step is a pure function of the state, in which every player of the stage moves once, and runs
+under `jax.pmap` over the devices. What a run computes at a step depends on the seed and the step
+alone, and its whole state is in its checkpoints, so that a run that is killed and started again
+ends where it would have ended.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from wmgm_jax import data, files
+from wmgm_jax.checkpoints import Checkpoints
+from wmgm_jax.errors import UserError
+from wmgm_jax.metrics import Reporter
+from wmgm_jax.networks.layers import BATCH_AXIS
+from wmgm_jax.preemption import Preempted, Preemption
+from wmgm_jax.systems.bands import to_unit_range
+from wmgm_jax.systems.interface import Batch, Player, Stage, Statistics, System
+
+_log = logging.getLogger(__name__)
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step reads and writes, and a checkpoint holds.
+
+    Attributes:
+        step: steps taken, int32; also the position in the data.
+        key_data: the raw key from which each step's keys are folded, uint32.
+        params: by player.
+        batch_stats: of the stage's networks.
+        average: exponential moving averages of (the averaged players' params, batch_stats).
+        opt_state: by player.
+        statistics: of the training set.
+    """
+
+    step: jax.Array
+    key_data: jax.Array
+    params: dict[str, Any]
+    batch_stats: Any
+    average: tuple[dict[str, Any], Any]
+    opt_state: dict[str, Any]
+    statistics: Any
+
+
+# --- one step ------------------------------------------------------------------------------------
+
+
+def make_optimizer(settings: ConfigDict, num_steps: int) -> optax.GradientTransformation:
+    """AdamW (Adam where `weight_decay` is 0) after clipping, with warm-up and decay.
+
+    Args:
+        settings: the optimizer's section of the config.
+        num_steps: updates in the whole run, after which a cosine has reached 0.
+    """
+    rate = settings.learning_rate
+    if settings.decay == "cosine":
+        schedule = optax.cosine_decay_schedule(rate, max(1, num_steps - settings.warmup_steps))
+    else:
+        schedule = optax.constant_schedule(rate)
+    if settings.warmup_steps:
+        # From the first step on: a rate of 0 would waste it.
+        warmup = optax.linear_schedule(
+            rate / settings.warmup_steps, rate, settings.warmup_steps - 1
+        )
+        schedule = optax.join_schedules([warmup, schedule], [settings.warmup_steps])
+    adamw = optax.adamw(
+        schedule,
+        b1=settings.b1,
+        b2=settings.b2,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+    if settings.clip_norm is None:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
+
+
+def make_optimizers(stage: Stage) -> dict[str, optax.GradientTransformation]:
+    return {
+        name: make_optimizer(player.optimizer, math.ceil(stage.settings.num_steps / player.every))
+        for name, player in stage.players.items()
+    }
+
+
+def init_state(stage: Stage, statistics: Statistics, key: jax.Array) -> TrainState:
+    """The state before the first step."""
+    init_key, run_key = jax.random.split(key)
+    params, batch_stats = stage.init(init_key)
+    optimizers = make_optimizers(stage)
+    averaged = {name: params[name] for name, player in stage.players.items() if player.average}
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key_data=jax.random.key_data(run_key),
+        params=params,
+        batch_stats=batch_stats,
+        average=(averaged, batch_stats),
+        opt_state={name: optimizers[name].init(params[name]) for name in params},
+        statistics=statistics,
+    )
+    # No two leaves may share a buffer that a step is going to donate.
+    return jax.tree.map(jnp.array, state)
+
+
+def due_players(stage: Stage, step: int) -> tuple[str, ...]:
+    """The players that move at a step."""
+    return tuple(name for name, player in stage.players.items() if step % player.every == 0)
+
+
+def make_train_step(
+    stage: Stage, due: tuple[str, ...]
+) -> Callable[[TrainState, jax.Array], tuple[TrainState, dict]]:
+    """One step of a stage on one device of the axis `BATCH_AXIS`.
+
+    Args:
+        stage: the stage.
+        due: the players that move, from `due_players`.
+
+    Returns:
+        (state, uint8 images `[b, H, W, C]`) -> (state, metrics by name). Both come out equal on
+        all devices.
+    """
+    optimizers = make_optimizers(stage)
+    settings = stage.settings
+
+    def move(name: str, player: Player, state: TrainState, batch: Batch):
+        def loss(params, batch_stats, batch):
+            return player.loss({**state.params, name: params}, batch_stats, batch)
+
+        gradient_and_metrics = _accumulated_gradient(loss, settings.accumulate)
+        gradient, metrics, batch_stats = gradient_and_metrics(
+            state.params[name], state.batch_stats, batch
+        )
+        gradient, metrics = jax.lax.pmean((gradient, metrics), BATCH_AXIS)
+        updates, opt_state = optimizers[name].update(
+            gradient, state.opt_state[name], state.params[name]
+        )
+        params = optax.apply_updates(state.params[name], updates)
+        state = state.replace(
+            params={**state.params, name: params},
+            batch_stats=batch_stats,
+            opt_state={**state.opt_state, name: opt_state},
+        )
+        return state, {**metrics, f"{name}_gradient_norm": optax.tree.norm(gradient)}
+
+    def train_step(state, images):
+        place = jax.lax.axis_index(BATCH_AXIS) * len(images) + jnp.arange(len(images))
+        step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, place)
+        batch = Batch(to_unit_range(images), keys, state.statistics)
+
+        metrics = {}
+        for name in due:
+            state, moved = move(name, stage.players[name], state, batch)
+            metrics |= moved
+
+        # A young average forgets its start faster.
+        decay = jnp.minimum(settings.ema_decay, (1 + state.step) / (10 + state.step))
+        averaged = ({name: state.params[name] for name in state.average[0]}, state.batch_stats)
+        average = jax.tree.map(
+            lambda mean, new: mean + (1 - decay) * (new - mean), state.average, averaged
+        )
+        return state.replace(step=state.step + 1, average=average), metrics
+
+    return train_step
+
+
+def _accumulated_gradient(loss: Callable, accumulate: int) -> Callable:
+    """`jax.grad` of a loss averaged over `accumulate` micro-batches, one after the other.
+
+    Returns:
+        (params, batch_stats, batch) -> (gradient, metrics, batch_stats).
+    """
+    gradient_fn = jax.grad(loss, has_aux=True)
+
+    def accumulated(params, batch_stats, batch):
+        def micro_step(batch_stats, micro):
+            images, keys = micro
+            gradient, (metrics, batch_stats) = gradient_fn(
+                params, batch_stats, Batch(images, keys, batch.statistics)
+            )
+            return batch_stats, (gradient, metrics)
+
+        if accumulate == 1:
+            batch_stats, means = micro_step(batch_stats, (batch.images, batch.keys))
+            return *means, batch_stats
+
+        micros = jax.tree.map(
+            lambda x: x.reshape(accumulate, -1, *x.shape[1:]), (batch.images, batch.keys)
+        )
+        shapes = jax.eval_shape(micro_step, batch_stats, jax.tree.map(lambda x: x[0], micros))[1]
+
+        def add(carry, micro):
+            batch_stats, sums = carry
+            batch_stats, new = micro_step(batch_stats, micro)
+            return (batch_stats, jax.tree.map(jnp.add, sums, new)), None
+
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), micros)
+        return *jax.tree.map(lambda x: x / accumulate, sums), batch_stats
+
+    return accumulated
+
+
+# --- the loop ------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the stages of a run share.
+
+    Attributes:
+        config: the whole config.
+        system: the system that it builds.
+        train: source of the training images.
+        valid: source of the validation images.
+        workdir: the folder of the run.
+    """
+
+    config: ConfigDict
+    system: System
+    train: data.Source
+    valid: data.Source
+    workdir: Path
+
+
+def check(run: Run) -> None:
+    """Finds, before anything is written, what would stop a run.
+
+    Raises:
+        UserError: a stage that does not exist, or a batch that does not fit the devices or the
+            data.
+    """
+    for name in selected_stages(run.config, run.system):
+        _check_batch(name, run.system.stages[name], len(run.train))
+
+
+def train(run: Run) -> None:
+    """Trains the stages that the config selects, each from its last checkpoint to its last step.
+
+    Raises:
+        UserError: a loss that is not finite, a disk that is full.
+        Preempted: SIGTERM came, and a checkpoint has been saved.
+    """
+    for name in selected_stages(run.config, run.system):
+        _train_stage(run, name, run.system.stages[name])
+
+
+def selected_stages(config: ConfigDict, system: System) -> list[str]:
+    """The stages that `config.stages` names, in the system's order.
+
+    Raises:
+        UserError: a name that the system does not have.
+    """
+    if config.stages == "all":
+        return list(system.stages)
+    wanted = [name.strip() for name in config.stages.split(",")]
+    for name in wanted:
+        if name not in system.stages:
+            raise UserError(
+                f"--config.stages must be 'all' or some of {', '.join(system.stages)} joined by "
+                f"commas, not {config.stages!r}"
+            )
+    return [name for name in system.stages if name in wanted]
+
+
+def _check_batch(name: str, stage: Stage, num_images: int) -> None:
+    batch_size, accumulate = stage.settings.batch_size, stage.settings.accumulate
+    parts = jax.device_count() * accumulate
+    if batch_size % parts:
+        raise UserError(
+            f"--config.{name}.batch_size={batch_size} must be divisible by {parts}, the "
+            f"{jax.device_count()} devices times the {accumulate} micro-batches"
+        )
+    if batch_size > num_images:
+        raise UserError(
+            f"--config.{name}.batch_size={batch_size} is more than the {num_images} training "
+            "images: lower it, or add images"
+        )
+
+
+def _train_stage(run: Run, name: str, stage: Stage) -> None:
+    checkpoints = Checkpoints(run.workdir / "checkpoints" / name, run.config.train.keep)
+    with contextlib.closing(checkpoints):
+        state = _restored_state(run, name, stage, checkpoints) or _first_state(run, name, stage)
+        first_step = int(state.step)
+        if first_step >= stage.settings.num_steps:
+            _log.info("%s: already trained for %d steps", name, first_step)
+            return
+        if first_step:
+            _log.info("%s: continuing from step %d", name, first_step)
+        _loop(run, name, stage, state, checkpoints)
+
+
+def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Checkpoints) -> None:
+    num_steps, batch_size = stage.settings.num_steps, stage.settings.batch_size
+    every, first_step = run.config.train, int(state.step)
+    # One program for each set of players that move together, and no branch inside: what a branch
+    # holds runs slower on a CPU.
+    step_fns = {
+        due: jax.pmap(make_train_step(stage, due), axis_name=BATCH_AXIS, donate_argnums=0)
+        for due in {due_players(stage, step) for step in range(first_step, num_steps)}
+    }
+    preview = _make_preview(run, name, stage)
+    images = data.batches(
+        run.train,
+        seed=run.config.seed,
+        first_step=first_step,
+        batch_size=batch_size,
+        augment=run.config.data.augment,
+        rows=_rows_of_this_host(batch_size),
+    )
+    reporter = Reporter(run.workdir, name, stage, first_step)
+    state = replicate(state)
+    with contextlib.closing(images), contextlib.closing(reporter), Preemption() as preemption:
+        for step in range(first_step, num_steps):
+            step_fn = step_fns[due_players(stage, step)]
+            state, metrics = step_fn(state, _split_over_devices(next(images)))
+            reporter.add(step, metrics)
+
+            done = step + 1
+            is_last = done == num_steps
+            is_preempted = preemption.requested(done)
+            saves = done % every.checkpoint_every == 0 or is_last or is_preempted
+            # A report comes before each checkpoint, for it stops at what is not finite.
+            if done % every.log_every == 0 or saves:
+                reporter.report()
+            with reporter.paused():
+                if saves:
+                    checkpoints.save(done, *_checkpoint_trees(state))
+                if done % every.preview_every == 0 or is_last:
+                    preview(done, state)
+            if is_preempted and not is_last:
+                checkpoints.wait()
+                raise Preempted(f"{name}: saved step {done}; the same command goes on from there")
+    checkpoints.wait()
+
+
+def _first_state(run: Run, name: str, stage: Stage) -> TrainState:
+    statistics = run.system.measure(_batches_to_measure(run))
+    init = jax.jit(functools.partial(init_state, stage))
+    return jax.device_get(init(statistics, _key(run, name)))
+
+
+def _restored_state(
+    run: Run, name: str, stage: Stage, checkpoints: Checkpoints
+) -> TrainState | None:
+    like = jax.eval_shape(functools.partial(init_state, stage, None), _key(run, name))
+    restored = checkpoints.restore(training_tree(like))
+    if restored is None:
+        return None
+    _, model, training = restored
+    average = (model["params"], model["batch_stats"])
+    return TrainState(average=average, statistics=model["statistics"], **training)
+
+
+def _checkpoint_trees(state: TrainState) -> tuple[Any, Any]:
+    """(model, training) of a replicated state, as `Checkpoints.save` takes them."""
+    # A copy: the next step reuses the device's memory, of which NumPy may hold a mere view.
+    state = jax.tree.map(lambda x: np.array(_first_device(x)), state)
+    params, batch_stats = state.average
+    model = {"params": params, "batch_stats": batch_stats, "statistics": state.statistics}
+    return model, training_tree(state)
+
+
+def training_tree(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds beside the model."""
+    names = ("step", "key_data", "params", "batch_stats", "opt_state")
+    return {name: getattr(state, name) for name in names}
+
+
+def _key(run: Run, name: str) -> jax.Array:
+    """The key of a stage: that of the run, folded with the stage's name."""
+    return jax.random.fold_in(jax.random.key(run.config.seed), zlib.crc32(name.encode()))
+
+
+def _batches_to_measure(run: Run):
+    """Batches of at most `data.statistics_images` training images, augmented as in training."""
+    count = min(len(run.train), run.config.data.statistics_images)
+    size = min(count, 64)
+    return (
+        data.batch_at(
+            run.train,
+            seed=run.config.seed,
+            step=step,
+            batch_size=size,
+            augment=run.config.data.augment,
+        )
+        for step in range(count // size)
+    )
+
+
+def _make_preview(run: Run, name: str, stage: Stage) -> Callable[[int, TrainState], None]:
+    """A function that writes what the stage has learnt to `samples/<stage>_<step>.png`."""
+    count = min(run.config.train.preview_images, len(run.valid))
+    chosen = np.linspace(0, len(run.valid) - 1, count).astype(int)
+    images = to_unit_range(run.valid.take(chosen))
+    keys = jax.random.split(jax.random.key(run.config.seed), count)
+
+    @jax.jit
+    def draw(average, statistics, images, keys):
+        model = stage.export(*average) | {"statistics": statistics}
+        return jnp.clip((stage.preview(model, keys, images) + 1) / 2, 0, 1)
+
+    def preview(step: int, state: TrainState) -> None:
+        if jax.process_index() > 0:
+            return
+        average, statistics = jax.tree.map(_first_device, (state.average, state.statistics))
+        pictures = files.to_uint8(draw(average, statistics, images, keys))
+        path = run.workdir / "samples" / f"{name}_{step:07d}.png"
+        files.write_png(path, files.grid(pictures))
+
+    return preview
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+
+def replicate(state: TrainState) -> TrainState:
+    """A copy of the state for every device, on the leading axis.
+
+    Laid out as `jax.pmap` lays out its results, or the second step would be compiled anew.
+    """
+    layout = NamedSharding(Mesh(np.array(jax.devices()), (BATCH_AXIS,)), PartitionSpec(BATCH_AXIS))
+
+    def replicate(x):
+        copies = np.broadcast_to(x, (jax.local_device_count(), *np.shape(x)))
+        return jax.make_array_from_process_local_data(layout, copies)
+
+    return jax.tree.map(replicate, state)
+
+
+def _first_device(x: jax.Array) -> jax.Array:
+    """This host's first copy of a replicated array, where it lies."""
+    return x.addressable_data(0)[0]
+
+
+def _rows_of_this_host(batch_size: int) -> slice:
+    """Which images of a batch this host's devices take."""
+    share = batch_size // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def _split_over_devices(images: np.ndarray) -> np.ndarray:
+    """`[b, H, W, C] -> [devices, b / devices, H, W, C]`."""
+    return images.reshape(jax.local_device_count(), -1, *images.shape[1:])
