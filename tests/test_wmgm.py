@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import wmgm_jax
-from wmgm_jax import sampling, systems, training, wavelets
+from wmgm_jax import sampling, systems, train_step, training, wavelets
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems import bands, scores
 
@@ -168,15 +168,15 @@ def train_steps(config, stage_name, count):
     stage = system.stages[stage_name]
     images = random_images(stage.settings.batch_size)
     statistics = system.measure([images])
-    init = jax.jit(functools.partial(training.init_state, stage))
+    init = jax.jit(functools.partial(train_step.init_state, stage))
     first = init(statistics, jax.random.key(0))
     step_fns = {
-        due: jax.pmap(training.make_train_step(stage, due), axis_name=BATCH_AXIS)
-        for due in {training.due_players(stage, step) for step in range(count)}
+        due: jax.pmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
+        for due in {train_step.due_players(stage, step) for step in range(count)}
     }
     states, metrics = [training.replicate(first)], []
     for step in range(count):
-        step_fn = step_fns[training.due_players(stage, step)]
+        step_fn = step_fns[train_step.due_players(stage, step)]
         state, values = step_fn(states[-1], images[None])
         states.append(state)
         metrics.append(values)
@@ -243,7 +243,7 @@ def test_warmup_and_decay():
     settings.update(
         {"warmup_steps": 4, "decay": "cosine", "learning_rate": 0.1, "clip_norm": None, "b1": 0.0}
     )
-    optimizer = training.make_optimizer(settings, num_steps=24)
+    optimizer = train_step.make_optimizer(settings, num_steps=24)
     params = jnp.zeros(1)
     state, rates = optimizer.init(params), []
     for _ in range(24):
@@ -258,7 +258,7 @@ def test_warmup_and_decay():
 def test_clipping_bounds_the_gradient():
     settings = tiny().score.optimizer
     settings.update({"clip_norm": 1.0, "warmup_steps": 0, "eps": 1.0, "learning_rate": 1.0})
-    optimizer = training.make_optimizer(settings, num_steps=10)
+    optimizer = train_step.make_optimizer(settings, num_steps=10)
     params = jnp.zeros(2)
     update, _ = optimizer.update(jnp.array([300.0, 400.0]), optimizer.init(params), params)
     clipped = np.array([0.6, 0.8])
@@ -280,11 +280,11 @@ def test_a_few_steps_lower_the_loss(stage):
     system = systems.build(config)
     built = system.stages[stage]
     images = np.broadcast_to(random_images(1), (8, 16, 16, 3))
-    init = jax.jit(functools.partial(training.init_state, built))
+    init = jax.jit(functools.partial(train_step.init_state, built))
     state = init(system.measure([images]), jax.random.key(0))
     state = training.replicate(state)
     player = next(iter(built.players))
-    step_fn = jax.pmap(training.make_train_step(built, (player,)), axis_name=BATCH_AXIS)
+    step_fn = jax.pmap(train_step.make_train_step(built, (player,)), axis_name=BATCH_AXIS)
     losses = []
     for _ in range(60):
         state, metrics = step_fn(state, images[None])

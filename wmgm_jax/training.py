@@ -10,17 +10,14 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
@@ -31,194 +28,10 @@ from wmgm_jax.metrics import Reporter
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.preemption import Preempted, Preemption
 from wmgm_jax.systems.bands import to_unit_range
-from wmgm_jax.systems.interface import Batch, Player, Stage, Statistics, System
+from wmgm_jax.systems.interface import Stage, System
+from wmgm_jax.train_step import TrainState, due_players, init_state, make_train_step
 
 _log = logging.getLogger(__name__)
-
-
-@flax.struct.dataclass
-class TrainState:
-    """Everything that a step reads and writes, and a checkpoint holds.
-
-    Attributes:
-        step: steps taken, int32; also the position in the data.
-        key_data: the raw key from which each step's keys are folded, uint32.
-        params: by player.
-        batch_stats: of the stage's networks.
-        average: exponential moving averages of (the averaged players' params, batch_stats).
-        opt_state: by player.
-        statistics: of the training set.
-    """
-
-    step: jax.Array
-    key_data: jax.Array
-    params: dict[str, Any]
-    batch_stats: Any
-    average: tuple[dict[str, Any], Any]
-    opt_state: dict[str, Any]
-    statistics: Any
-
-
-# --- one step ------------------------------------------------------------------------------------
-
-
-def make_optimizer(settings: ConfigDict, num_steps: int) -> optax.GradientTransformation:
-    """AdamW (Adam where `weight_decay` is 0) after clipping, with warm-up and decay.
-
-    Args:
-        settings: the optimizer's section of the config.
-        num_steps: updates in the whole run, after which a cosine has reached 0.
-    """
-    rate = settings.learning_rate
-    if settings.decay == "cosine":
-        schedule = optax.cosine_decay_schedule(rate, max(1, num_steps - settings.warmup_steps))
-    else:
-        schedule = optax.constant_schedule(rate)
-    if settings.warmup_steps:
-        # From the first step on: a rate of 0 would waste it.
-        warmup = optax.linear_schedule(
-            rate / settings.warmup_steps, rate, settings.warmup_steps - 1
-        )
-        schedule = optax.join_schedules([warmup, schedule], [settings.warmup_steps])
-    adamw = optax.adamw(
-        schedule,
-        b1=settings.b1,
-        b2=settings.b2,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-    )
-    if settings.clip_norm is None:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
-
-
-def make_optimizers(stage: Stage) -> dict[str, optax.GradientTransformation]:
-    return {
-        name: make_optimizer(player.optimizer, math.ceil(stage.settings.num_steps / player.every))
-        for name, player in stage.players.items()
-    }
-
-
-def init_state(stage: Stage, statistics: Statistics, key: jax.Array) -> TrainState:
-    """The state before the first step."""
-    init_key, run_key = jax.random.split(key)
-    params, batch_stats = stage.init(init_key)
-    optimizers = make_optimizers(stage)
-    averaged = {name: params[name] for name, player in stage.players.items() if player.average}
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        key_data=jax.random.key_data(run_key),
-        params=params,
-        batch_stats=batch_stats,
-        average=(averaged, batch_stats),
-        opt_state={name: optimizers[name].init(params[name]) for name in params},
-        statistics=statistics,
-    )
-    # No two leaves may share a buffer that a step is going to donate.
-    return jax.tree.map(jnp.array, state)
-
-
-def due_players(stage: Stage, step: int) -> tuple[str, ...]:
-    """The players that move at a step."""
-    return tuple(name for name, player in stage.players.items() if step % player.every == 0)
-
-
-def make_train_step(
-    stage: Stage, due: tuple[str, ...]
-) -> Callable[[TrainState, jax.Array], tuple[TrainState, dict]]:
-    """One step of a stage on one device of the axis `BATCH_AXIS`.
-
-    Args:
-        stage: the stage.
-        due: the players that move, from `due_players`.
-
-    Returns:
-        (state, uint8 images `[b, H, W, C]`) -> (state, metrics by name). Both come out equal on
-        all devices.
-    """
-    optimizers = make_optimizers(stage)
-    settings = stage.settings
-
-    def move(name: str, player: Player, state: TrainState, batch: Batch):
-        def loss(params, batch_stats, batch):
-            return player.loss({**state.params, name: params}, batch_stats, batch)
-
-        gradient_and_metrics = _accumulated_gradient(loss, settings.accumulate)
-        gradient, metrics, batch_stats = gradient_and_metrics(
-            state.params[name], state.batch_stats, batch
-        )
-        gradient, metrics = jax.lax.pmean((gradient, metrics), BATCH_AXIS)
-        updates, opt_state = optimizers[name].update(
-            gradient, state.opt_state[name], state.params[name]
-        )
-        params = optax.apply_updates(state.params[name], updates)
-        state = state.replace(
-            params={**state.params, name: params},
-            batch_stats=batch_stats,
-            opt_state={**state.opt_state, name: opt_state},
-        )
-        return state, {**metrics, f"{name}_gradient_norm": optax.tree.norm(gradient)}
-
-    def train_step(state, images):
-        place = jax.lax.axis_index(BATCH_AXIS) * len(images) + jnp.arange(len(images))
-        step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, place)
-        batch = Batch(to_unit_range(images), keys, state.statistics)
-
-        metrics = {}
-        for name in due:
-            state, moved = move(name, stage.players[name], state, batch)
-            metrics |= moved
-
-        # A young average forgets its start faster.
-        decay = jnp.minimum(settings.ema_decay, (1 + state.step) / (10 + state.step))
-        averaged = ({name: state.params[name] for name in state.average[0]}, state.batch_stats)
-        average = jax.tree.map(
-            lambda mean, new: mean + (1 - decay) * (new - mean), state.average, averaged
-        )
-        return state.replace(step=state.step + 1, average=average), metrics
-
-    return train_step
-
-
-def _accumulated_gradient(loss: Callable, accumulate: int) -> Callable:
-    """`jax.grad` of a loss averaged over `accumulate` micro-batches, one after the other.
-
-    Returns:
-        (params, batch_stats, batch) -> (gradient, metrics, batch_stats).
-    """
-    gradient_fn = jax.grad(loss, has_aux=True)
-
-    def accumulated(params, batch_stats, batch):
-        def micro_step(batch_stats, micro):
-            images, keys = micro
-            gradient, (metrics, batch_stats) = gradient_fn(
-                params, batch_stats, Batch(images, keys, batch.statistics)
-            )
-            return batch_stats, (gradient, metrics)
-
-        if accumulate == 1:
-            batch_stats, means = micro_step(batch_stats, (batch.images, batch.keys))
-            return *means, batch_stats
-
-        micros = jax.tree.map(
-            lambda x: x.reshape(accumulate, -1, *x.shape[1:]), (batch.images, batch.keys)
-        )
-        shapes = jax.eval_shape(micro_step, batch_stats, jax.tree.map(lambda x: x[0], micros))[1]
-
-        def add(carry, micro):
-            batch_stats, sums = carry
-            batch_stats, new = micro_step(batch_stats, micro)
-            return (batch_stats, jax.tree.map(jnp.add, sums, new)), None
-
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), micros)
-        return *jax.tree.map(lambda x: x / accumulate, sums), batch_stats
-
-    return accumulated
-
-
-# --- the loop ------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
