@@ -60,6 +60,14 @@ def test_grid_places_each_image():
     assert (grid[0] == 255).all()
 
 
+def test_enlarge_repeats_pixels():
+    images = np.arange(12, dtype=np.uint8).reshape(1, 2, 6, 1)
+    large = files.enlarge(images, side=20)
+    assert large.shape == (1, 6, 18, 1)
+    np.testing.assert_array_equal(large[:, ::3, ::3], images)
+    assert files.enlarge(large, side=20).shape == large.shape
+
+
 def test_to_uint8_rounds_and_clips():
     values = files.to_uint8(np.array([-1, 0, 0.4999 / 255, 0.5001 / 255, 1, 2]))
     assert values.tolist() == [0, 0, 0, 1, 255, 255]

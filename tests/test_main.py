@@ -80,6 +80,14 @@ def test_the_other_branch_of_every_setting(folder_flags, faces, run, tmp_path):
     )
     assert Image.open(samples / "grid.png").size[0] > 2 * 12
 
+    # Fewer images later leave none of the earlier ones; other settings of the model are refused.
+    sampling = (*folder_flags, "--mode=sample", "--seed=3", "--num_samples=2")
+    code, _, log = run(*sampling, "--config.sampling.num_steps=2")
+    assert code == 0, log
+    assert len(list((samples / "images").glob("*.png"))) == 2
+    assert len(np.load(samples / "images.npz")["images"]) == 2
+    fails(run(*sampling, "--config.score.prediction=noise"), r"config\.score\.prediction")
+
     (workdir / "evaluation.json").unlink()
     code, _, log = run(f"--workdir={workdir}", "--mode=evaluate")
     assert code == 0, log
@@ -125,6 +133,12 @@ def test_inspect_every_config(name, run):
         ((TINY, "--config.score.batch_size=0"), [r"score\.batch_size", "at least 1"]),
         ((TINY, "--config.sampling.sampler=magic"), ["sampler", "euler_maruyama", "magic"]),
         ((TINY, "--config.score.optimizer.learning_rate=0.0"), ["learning_rate", "above 0"]),
+        ((TINY, "--config.score.network.multipliers=()"), ["multipliers", "at least 1"]),
+        ((TINY, "--config.score.network.attention_levels=(7,)"), ["attention_levels", "0 to 1"]),
+        ((TINY, "--config.process.T=-1"), [r"process\.T", "between 0", "-1"]),
+        ((TINY, "--config.data.image_size=(16.0,16)"), ["image_size", "16.0"]),
+        ((TINY, "--config.msal.generator.depth=40"), ["depth", "at most 10"]),
+        ((TINY, "--config.msal.mse_weight=-3.0"), ["mse_weight", "at least 0"]),
         ((TINY, "stray"), ["stray", "--help"]),
         ((TINY, "--mode=dance"), ["mode", "dance"]),
         (("--config=configs/afhq_cat.py",), ["data/afhq_cat", "clovaai/stargan-v2"]),

@@ -167,6 +167,16 @@ _AT_LEAST_ONE = (
 )
 
 
+_NOT_NEGATIVE = (
+    "mse_weight",
+    "ssim_weight",
+    "adversarial_weight",
+    "penalty_weight",
+    "warmup_steps",
+    "weight_decay",
+)
+
+
 def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
     """Checks a config before anything is built from it.
 
@@ -191,17 +201,36 @@ def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
     for key, value in given.items():
         if key.endswith("learning_rate"):
             _expect(value > 0, key, "above 0", value)
+        if key.endswith(_NOT_NEGATIVE):
+            _expect(value >= 0, key, "at least 0", value)
         if key.endswith(("ema_decay", "dropout", "validation_fraction")):
             _expect(0 <= value < 1, key, "in [0, 1)", value)
 
     size, levels = tuple(config.data.image_size), config.wavelet.levels
     _expect(
-        len(size) == 2 and all(side > 0 and side % 2**levels == 0 for side in size),
+        len(size) == 2
+        and all(isinstance(side, int) and side > 0 and side % 2**levels == 0 for side in size),
         "data.image_size",
         f"(H, W), each divisible by 2^levels = {2**levels}",
         size,
     )
+    end, limit = config.process.T, 1 if config.process.schedule == "cosine" else float("inf")
+    _expect(end is None or 0 < end < limit, "process.T", f"between 0 and {limit}", end)
+    depth = config.msal.generator.depth
+    _expect(depth <= 10, "msal.generator.depth", "at most 10", depth)
     network = config.score.network
+    _expect(
+        len(network.multipliers) > 0 and all(m >= 1 for m in network.multipliers),
+        "score.network.multipliers",
+        "one number of at least 1 a level",
+        tuple(network.multipliers),
+    )
+    _expect(
+        all(level in range(len(network.multipliers)) for level in network.attention_levels),
+        "score.network.attention_levels",
+        f"some of the levels 0 to {len(network.multipliers) - 1}",
+        tuple(network.attention_levels),
+    )
     for multiplier in network.multipliers:
         _expect(
             multiplier * network.channels % network.num_heads == 0,
@@ -209,10 +238,11 @@ def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
             f"a divisor of the {multiplier * network.channels} channels of a level",
             network.num_heads,
         )
-    for section in (config.score, config.msal):
+    for name in ("score", "msal"):
+        section = config[name]
         _expect(
             section.batch_size % section.accumulate == 0,
-            "*.accumulate",
+            f"{name}.accumulate",
             f"a divisor of the batch size {section.batch_size}",
             section.accumulate,
         )

@@ -69,6 +69,12 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.clip(np.round(np.asarray(images) * 255.0), 0, 255).astype(np.uint8)
 
 
+def enlarge(images: np.ndarray, side: int = 64) -> np.ndarray:
+    """Images `[B, H, W, C]` with every pixel repeated until the longer side reaches `side`."""
+    factor = max(1, side // max(images.shape[1:3]))
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
 def grid(images: np.ndarray, margin: int = 2) -> np.ndarray:
     """Images `[B, H, W, C]` side by side, about as wide as high, on white.
 

@@ -19,6 +19,7 @@ Several hosts: start the same command on each with --coordinator=HOST:PORT --num
 """
 
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -110,6 +111,8 @@ def _sample() -> None:
     model = _trained_model(workdir)
     images = _draw(model, _NUM_SAMPLES.value, _SEED.value)
     folder = workdir / "samples" / f"seed_{_SEED.value}"
+    # What an earlier call left must not mix with what this one draws.
+    shutil.rmtree(folder, ignore_errors=True)
     files.write_png(folder / "grid.png", files.grid(images[: model.config.evaluation.grid_images]))
     files.write_npz(folder / "images.npz", images=images)
     for i, image in enumerate(tqdm(images, "writing", disable=not sys.stderr.isatty())):
@@ -152,7 +155,8 @@ def _trained_model(workdir: Path) -> sampling.Model:
     if _CONFIG.value is None:
         return model
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
-    config = ConfigDict(model.config)
+    # A deep copy: ConfigDict(config) would share its sections.
+    config = model.config.copy_and_resolve_references()
     config.update_from_flattened_dict(overrides)
     configs.validate(config, tuple(systems.SYSTEMS))
     _same_model(workdir, config, model.config)

@@ -59,8 +59,8 @@ def load(workdir: str | Path) -> Model:
             checkpoints.close()
         if restored is None:
             raise UserError(
-                f"{workdir}: stage {name} has no checkpoint yet; train it with "
-                f"--config.stages={name} --workdir={workdir}"
+                f"{workdir}: stage {name} has no checkpoint yet; train it with the run's --config, "
+                f"--workdir={workdir} and --config.stages={name}"
             )
         step[name], model, _ = restored
         params |= stage.export(model["params"], model["batch_stats"])
@@ -154,7 +154,9 @@ def sample_batches(
 def _make_draw(config, num_steps, sampler, spacing):
     defaults = config.sampling
     draw = systems.build(config).make_draw(
-        sampler or defaults.sampler, num_steps or defaults.num_steps, spacing or defaults.spacing
+        defaults.sampler if sampler is None else sampler,
+        defaults.num_steps if num_steps is None else num_steps,
+        defaults.spacing if spacing is None else spacing,
     )
 
     def draw_in_range(params: Any, keys: jax.Array) -> jax.Array:

@@ -237,7 +237,7 @@ def _make_preview(run: Run, name: str, stage: Stage) -> Callable[[int, TrainStat
         average, statistics = jax.tree.map(_first_device, (state.average, state.statistics))
         pictures = files.to_uint8(draw(average, statistics, images, keys))
         path = run.workdir / "samples" / f"{name}_{step:07d}.png"
-        files.write_png(path, files.grid(pictures))
+        files.write_png(path, files.grid(files.enlarge(pictures)))
 
     return preview
 
