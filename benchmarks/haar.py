@@ -1,6 +1,6 @@
 """How fast is the Haar transform against jaxwt and PyWavelets, and how far from the memory's limit?
 
-    python benchmarks/haar.py --repeats 50
+    python -m benchmarks.haar --repeats 50
 
 Every transform sees the same data in the same run, in turn, so that whatever else the machine does
 falls on all of them alike; a row holds the median time.
