@@ -158,8 +158,8 @@ class Reporter:
 
 
 def _tensorboard_writer(directory: Path) -> Any | None:
-    """CLU's writer of TensorBoard events, or None without TensorFlow or CLU."""
-    if not all(importlib.util.find_spec(name) for name in ("tensorflow", "clu")):
+    """CLU's writer of TensorBoard events, or None where it is not installed."""
+    if not all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard", "clu")):
         return None
     from clu import metric_writers
 
