@@ -12,11 +12,14 @@ Put them where `data.dir` says, in one folder; the images for validation are set
 from ml_collections import ConfigDict
 
 from wmgm_jax.config import base
+from wmgm_jax.errors import UserError
 
 _IMAGES = {"5k": 5_000, "30k": 30_000}
 
 
 def get_config(images: str = "5k") -> ConfigDict:
+    if images not in _IMAGES:
+        raise UserError(f"--config=configs/celebahq.py:{images}: use :5k or :30k")
     config = base()
     config.data.dir = f"data/celebahq_{images}"
     config.data.missing_hint = (

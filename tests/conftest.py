@@ -25,12 +25,15 @@ def compilation_cache(tmp_path_factory):
 
 @pytest.fixture
 def start(compilation_cache):
-    """Starts `python -m wmgm_jax.main` with flags; whatever still runs is killed at the end."""
+    """Starts `python -m wmgm_jax.main`, or another module, with flags.
+
+    Whatever still runs is killed at the end.
+    """
     processes = []
 
-    def start(*flags, devices=1, **environment):
+    def start(*flags, devices=1, module="wmgm_jax.main", **environment):
         process = subprocess.Popen(
-            [sys.executable, "-m", "wmgm_jax.main", *map(str, flags)],
+            [sys.executable, "-m", module, *map(str, flags)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -55,7 +58,7 @@ def start(compilation_cache):
 
 @pytest.fixture
 def run(start):
-    """Runs `python -m wmgm_jax.main` with flags to its end; returns (exit code, output, log)."""
+    """Runs what `start` starts to its end; returns (exit code, output, log)."""
 
     def run(*flags, **kwargs):
         process = start(*flags, **kwargs)

@@ -123,7 +123,9 @@ def test_inspect_every_config(name, run):
     ("flags", "patterns"),
     [
         ((), ["--config"]),
-        (("--config=configs/nowhere.py",), ["--config"]),
+        (("--config=configs/nowhere.py",), ["--config", "no file", "configs/nowhere.py"]),
+        (("--config=setup.cfg",), ["--config", "setup.cfg"]),
+        (("--config=wmgm_jax/msal.py",), ["--config", "get_config"]),
         ((TINY, "--config.score.num_stepz=3"), ["num_stepz"]),
         ((TINY, "--config.score.num_steps=many"), ["num_steps", "many"]),
         ((TINY, "--config.system=pixelcnn"), [r"config\.system", "wmgm", "pixelcnn"]),
@@ -143,7 +145,7 @@ def test_inspect_every_config(name, run):
         ((TINY, "--mode=dance"), ["mode", "dance"]),
         (("--config=configs/afhq_cat.py",), ["data/afhq_cat", "clovaai/stargan-v2"]),
         (("--config=configs/celebahq.py:30k",), ["data/celebahq_30k", "30,000"]),
-        (("--config=configs/celebahq.py:7k",), ["7k"]),
+        (("--config=configs/celebahq.py:7k",), ["7k", ":30k"]),
         ((TINY, "--mode=sample"), [r"config\.json", "not the folder of a run"]),
     ],
 )
@@ -193,6 +195,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path):
 
 
 def test_help_says_what_the_modes_do(run):
-    _, output, _ = run("--help")
+    code, output, _ = run("--help")
+    assert code == 0
     for word in ("--mode", "--workdir", "sample", "inspect", "num_samples", "coordinator"):
         assert word in output

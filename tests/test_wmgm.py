@@ -241,7 +241,7 @@ def test_the_moving_average():
 def test_warmup_and_decay():
     settings = tiny().score.optimizer
     settings.update(
-        {"warmup_steps": 4, "decay": "cosine", "learning_rate": 0.1, "clip_norm": None, "b1": 0.0}
+        {"warmup_steps": 4, "decay": "cosine", "learning_rate": 0.1, "clip_norm": 0.0, "b1": 0.0}
     )
     optimizer = train_step.make_optimizer(settings, num_steps=24)
     params = jnp.zeros(1)

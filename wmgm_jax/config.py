@@ -96,7 +96,7 @@ def _optimizer(learning_rate: float, weight_decay: float) -> dict[str, Any]:
         "warmup_steps": 0,
         "decay": "constant",  # after the warm-up: "constant", "cosine" to 0
         "weight_decay": weight_decay,  # AdamW; 0 is Adam
-        "clip_norm": placeholder(float),  # of the whole gradient; None for no clipping
+        "clip_norm": 0.0,  # of the whole gradient; 0 for no clipping
         "b1": 0.9,
         "b2": 0.999,
         "eps": 1e-8,
@@ -174,6 +174,7 @@ _NOT_NEGATIVE = (
     "penalty_weight",
     "warmup_steps",
     "weight_decay",
+    "clip_norm",
 )
 
 
@@ -187,13 +188,24 @@ def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
     Raises:
         UserError: an unknown or missing key, or a value that cannot work.
     """
+    _check_keys(config)
+    _expect(config.system in systems, "system", f"one of {', '.join(systems)}", config.system)
+    _check_ranges(config)
+    _check_sizes(config)
+    _check_networks(config)
+
+
+def _check_keys(config: ConfigDict) -> None:
     expected, given = dict(_leaves(base())), dict(_leaves(config))
     for key in given.keys() - expected.keys():
         raise UserError(f"config.{key} is not a setting: see wmgm_jax/config.py for those that are")
     for key in expected.keys() - given.keys():
         raise UserError(f"config.{key} is missing: build the config from wmgm_jax.config.base()")
 
-    _expect(config.system in systems, "system", f"one of {', '.join(systems)}", config.system)
+
+def _check_ranges(config: ConfigDict) -> None:
+    """What each setting may be by itself."""
+    given = dict(_leaves(config))
     for key, choices in _CHOICES.items():
         _expect(given[key] in choices, key, f"one of {', '.join(map(str, choices))}", given[key])
     for key in _AT_LEAST_ONE:
@@ -205,7 +217,12 @@ def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
             _expect(value >= 0, key, "at least 0", value)
         if key.endswith(("ema_decay", "dropout", "validation_fraction")):
             _expect(0 <= value < 1, key, "in [0, 1)", value)
+    end, limit = config.process.T, 1 if config.process.schedule == "cosine" else float("inf")
+    _expect(end is None or 0 < end < limit, "process.T", f"between 0 and {limit}", end)
 
+
+def _check_sizes(config: ConfigDict) -> None:
+    """What divides what, of images and batches."""
     size, levels = tuple(config.data.image_size), config.wavelet.levels
     _expect(
         len(size) == 2
@@ -214,8 +231,17 @@ def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
         f"(H, W), each divisible by 2^levels = {2**levels}",
         size,
     )
-    end, limit = config.process.T, 1 if config.process.schedule == "cosine" else float("inf")
-    _expect(end is None or 0 < end < limit, "process.T", f"between 0 and {limit}", end)
+    for name in ("score", "msal"):
+        section = config[name]
+        _expect(
+            section.batch_size % section.accumulate == 0,
+            f"{name}.accumulate",
+            f"a divisor of the batch size {section.batch_size}",
+            section.accumulate,
+        )
+
+
+def _check_networks(config: ConfigDict) -> None:
     depth = config.msal.generator.depth
     _expect(depth <= 10, "msal.generator.depth", "at most 10", depth)
     network = config.score.network
@@ -237,14 +263,6 @@ def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
             "score.network.num_heads",
             f"a divisor of the {multiplier * network.channels} channels of a level",
             network.num_heads,
-        )
-    for name in ("score", "msal"):
-        section = config[name]
-        _expect(
-            section.batch_size % section.accumulate == 0,
-            f"{name}.accumulate",
-            f"a divisor of the batch size {section.batch_size}",
-            section.accumulate,
         )
 
 

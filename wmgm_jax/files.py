@@ -48,8 +48,13 @@ def disk_error(path: Path, error: OSError) -> UserError:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text, whole or not at all."""
     with atomic_writer(path) as file:
-        file.write((json.dumps(value, indent=2) + "\n").encode())
+        file.write(text.encode())
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -75,18 +80,20 @@ def enlarge(images: np.ndarray, side: int = 64) -> np.ndarray:
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def grid(images: np.ndarray, margin: int = 2) -> np.ndarray:
-    """Images `[B, H, W, C]` side by side, about as wide as high, on white.
+def grid(images: np.ndarray, columns: int | None = None, margin: int = 2) -> np.ndarray:
+    """Images `[B, H, W, C]` side by side, row by row, on white.
 
     Args:
         images: uint8.
+        columns: images in a row; None for a picture about as wide as high.
         margin: pixels between neighbours and around them.
 
     Returns:
         uint8 `[rows * (H + margin) + margin, columns * (W + margin) + margin, C]`.
     """
     count, height, width, channels = images.shape
-    columns = max(1, round((count * height / width) ** 0.5))
+    if columns is None:
+        columns = max(1, round((count * height / width) ** 0.5))
     rows = -(-count // columns)
     cell_height, cell_width = height + margin, width + margin
     canvas = np.full(

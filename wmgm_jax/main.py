@@ -21,24 +21,19 @@ Several hosts: start the same command on each with --coordinator=HOST:PORT --num
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app, flags
-from absl import logging as absl_logging
+from absl import flags
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict, config_flags
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
+from wmgm_jax import cli, data, evaluation, files, inspection, runs, sampling, systems, training
 from wmgm_jax import config as configs
-from wmgm_jax import data, evaluation, files, inspection, sampling, systems, training
 from wmgm_jax.errors import UserError
-from wmgm_jax.preemption import Preempted
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+cli.define_config()
 _MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "sample", "evaluate", "inspect"], "What to do; see above."
 )
@@ -60,47 +55,27 @@ _HOST_INDEX = flags.DEFINE_integer("host_index", None, "Which of the hosts this 
 
 _log = logging.getLogger("wmgm_jax")
 
-_EXIT_USER_ERROR = 2
-_EXIT_PREEMPTED = 143  # as a process that SIGTERM has ended
 
-
-def main(argv: Sequence[str]) -> None:
-    """Runs one mode; mistakes of the user's end in one line and exit code 2."""
-    if len(argv) > 1:
-        _fail(f"unexpected argument {argv[1]!r}: all arguments are flags; see --help")
-    _log_to_stderr()
-    try:
-        with logging_redirect_tqdm([_log]):
-            _join_hosts()
-            {"train": _train, "sample": _sample, "evaluate": _evaluate, "inspect": _inspect}[
-                _MODE.value
-            ]()
-    except UserError as error:
-        _fail(str(error))
-    except Preempted as preempted:
-        _log.warning("%s", preempted)
-        sys.exit(_EXIT_PREEMPTED)
+def main() -> None:
+    """Runs one mode."""
+    _join_hosts()
+    {"train": _train, "sample": _sample, "evaluate": _evaluate, "inspect": _inspect}[_MODE.value]()
 
 
 # --- modes ---------------------------------------------------------------------------------------
 
 
 def _train() -> None:
-    config, workdir = _given_config(), _workdir()
-    system = systems.build(config)
-    train, valid = _sources(config)
-    run = training.Run(config, system, train, valid, workdir)
-    training.check(run)
-    _claim(workdir, config)
+    run = runs.open_run(cli.given_config(), _workdir())
     training.train(run)
     try:
-        model = sampling.load(workdir)  # on every host: Orbax waits for all of them
+        model = sampling.load(run.workdir)  # on every host: Orbax waits for all of them
     except UserError as error:
         _log.info("no samples yet: %s", error)
         return
     if jax.process_index() == 0:
-        model = sampling.Model(config, model.params, model.step)
-        _write_evaluation(model, workdir, train, valid)
+        model = sampling.Model(run.config, model.params, model.step)
+        _write_evaluation(model, run.workdir, run.train, run.valid)
     if jax.process_count() > 1:
         # A host that left would be missed by the first when that leaves, minutes later.
         multihost_utils.sync_global_devices("evaluated")
@@ -123,80 +98,35 @@ def _sample() -> None:
 def _evaluate() -> None:
     workdir = _workdir()
     model = _trained_model(workdir)
-    _write_evaluation(model, workdir, *_sources(model.config))
+    _write_evaluation(model, workdir, *runs.open_sources(model.config))
 
 
 def _inspect() -> None:
-    print(inspection.report(_given_config()))
+    print(inspection.report(cli.given_config()))
 
 
 # --- parts of modes ------------------------------------------------------------------------------
 
 
-def _given_config() -> ConfigDict:
-    if _CONFIG.value is None:
-        raise UserError("--config is missing: name a file, for example configs/colon_ihc.py")
-    configs.validate(_CONFIG.value, tuple(systems.SYSTEMS))
-    return _CONFIG.value
-
-
 def _workdir() -> Path:
     if _WORKDIR.value is not None:
         return Path(_WORKDIR.value)
-    path = flags.FLAGS["config"].config_filename if _CONFIG.value is not None else None
-    if path is None:
+    if cli.config_path() is None:
         raise UserError("--workdir is missing: name the folder of a run, or its --config")
-    return Path("runs") / Path(path).stem
+    return Path("runs") / Path(cli.config_path()).stem
 
 
 def _trained_model(workdir: Path) -> sampling.Model:
     """The model of a run, with what the command line says of sampling and evaluation."""
     model = sampling.load(workdir)
-    if _CONFIG.value is None:
+    if cli.config_path() is None:
         return model
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
     # A deep copy: ConfigDict(config) would share its sections.
     config = model.config.copy_and_resolve_references()
-    config.update_from_flattened_dict(overrides)
+    config.update_from_flattened_dict(cli.config_overrides())
     configs.validate(config, tuple(systems.SYSTEMS))
-    _same_model(workdir, config, model.config)
+    runs.check_same_model(workdir, config, model.config)
     return sampling.Model(config, model.params, model.step)
-
-
-def _sources(config: ConfigDict) -> tuple[data.Source, data.Source]:
-    """The training and the validation images of a config."""
-
-    def source(split):
-        return data.open_source(
-            source=config.data.source,
-            split=split,
-            image_size=tuple(config.data.image_size),
-            channels=config.data.channels,
-            directory=config.data.dir,
-            validation_fraction=config.data.validation_fraction,
-            cache_dir=config.data.cache_dir,
-            missing_hint=config.data.missing_hint,
-        )
-
-    return source("train"), source("valid")
-
-
-def _claim(workdir: Path, config: ConfigDict) -> None:
-    """Writes `config.json`, unless the folder belongs to a run of another config."""
-    path = workdir / "config.json"
-    if path.exists():
-        _same_model(workdir, config, sampling.read_config(workdir))
-    if jax.process_index() == 0:
-        files.write_json(path, config.to_dict())
-
-
-def _same_model(workdir: Path, config: ConfigDict, other: ConfigDict) -> None:
-    keys = configs.different(config, other)
-    if keys:
-        raise UserError(
-            f"{workdir} holds a run with another {', '.join('config.' + key for key in keys)}: "
-            "use its settings, or another --workdir"
-        )
 
 
 def _draw(model: sampling.Model, num: int, seed: int) -> np.ndarray:
@@ -222,9 +152,6 @@ def _write_evaluation(
         _log.info("%s", line)
 
 
-# --- process -------------------------------------------------------------------------------------
-
-
 def _join_hosts() -> None:
     if _COORDINATOR.value is not None:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_HOSTS.value, _HOST_INDEX.value)
@@ -238,42 +165,5 @@ def _join_hosts() -> None:
             ) from error
 
 
-def _log_to_stderr() -> None:
-    # JAX and Orbax tell every step of theirs at the level of information.
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    _log.addHandler(handler)
-    _log.setLevel(logging.INFO)
-    _log.propagate = False
-
-
-def _fail(message: str) -> None:
-    print(f"wmgm_jax: {message}", file=sys.stderr)
-    sys.exit(_EXIT_USER_ERROR)
-
-
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags; whatever is wrong with them or with the config file gets one line."""
-    try:
-        remaining = flags.FLAGS(list(argv))
-        if _CONFIG.value is not None:
-            _CONFIG.value.items()  # A file that failed to load says so when it is first used.
-        return remaining
-    except flags.Error as error:
-        _fail(f"{_one_line(error)}; see --help")
-    except AttributeError as error:
-        _fail(f"{_one_line(error)} is not a setting; see wmgm_jax/config.py for those that are")
-    except Exception as error:  # A config file is code, which may raise anything.
-        _fail(f"--config cannot be loaded: {type(error).__name__}: {_one_line(error)}")
-
-
-def _one_line(error: Exception) -> str:
-    message = error
-    while isinstance(message, Exception) and message.args:
-        message = message.args[0]
-    return " ".join(str(message).split())
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    cli.run(main)

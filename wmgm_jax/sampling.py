@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,12 @@ class Model:
     step: dict[str, int]
 
 
-def load(workdir: str | Path) -> Model:
+def load(workdir: str | Path, stages: Collection[str] | None = None) -> Model:
     """Reads the newest whole checkpoint of every stage of a run.
 
     Args:
         workdir: the folder of the run.
+        stages: names of the stages to read, where a part of the model will do; None for all.
 
     Raises:
         UserError: there is no run in `workdir`, or some stage has no checkpoint yet.
@@ -50,7 +51,7 @@ def load(workdir: str | Path) -> Model:
     config = read_config(workdir)
     system = systems.build(config)
     params, step = {}, {}
-    for name, stage in system.stages.items():
+    for name in system.stages if stages is None else stages:
         directory = workdir / "checkpoints" / name
         restored = None
         if directory.is_dir():
@@ -63,7 +64,7 @@ def load(workdir: str | Path) -> Model:
                 f"--workdir={workdir} and --config.stages={name}"
             )
         step[name], model, _ = restored
-        params |= stage.export(model["params"], model["batch_stats"])
+        params |= system.stages[name].export(model["params"], model["batch_stats"])
         params["statistics"] = model["statistics"]
     return Model(config, params, step)
 

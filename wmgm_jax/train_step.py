@@ -63,7 +63,7 @@ def make_optimizer(settings: ConfigDict, num_steps: int) -> optax.GradientTransf
         eps=settings.eps,
         weight_decay=settings.weight_decay,
     )
-    if settings.clip_norm is None:
+    if not settings.clip_norm:
         return adamw
     return optax.chain(optax.clip_by_global_norm(settings.clip_norm), adamw)
 

@@ -7,61 +7,29 @@ ends where it would have ended.
 """
 
 import contextlib
-import dataclasses
 import functools
 import logging
+import time
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from ml_collections import ConfigDict
 
 from wmgm_jax import data, files
 from wmgm_jax.checkpoints import Checkpoints
-from wmgm_jax.errors import UserError
 from wmgm_jax.metrics import Reporter
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.preemption import Preempted, Preemption
+from wmgm_jax.runs import Run, selected_stages
 from wmgm_jax.systems.bands import to_unit_range
-from wmgm_jax.systems.interface import Stage, System
+from wmgm_jax.systems.interface import Stage
 from wmgm_jax.train_step import TrainState, due_players, init_state, make_train_step
 
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What the stages of a run share.
-
-    Attributes:
-        config: the whole config.
-        system: the system that it builds.
-        train: source of the training images.
-        valid: source of the validation images.
-        workdir: the folder of the run.
-    """
-
-    config: ConfigDict
-    system: System
-    train: data.Source
-    valid: data.Source
-    workdir: Path
-
-
-def check(run: Run) -> None:
-    """Finds, before anything is written, what would stop a run.
-
-    Raises:
-        UserError: a stage that does not exist, or a batch that does not fit the devices or the
-            data.
-    """
-    for name in selected_stages(run.config, run.system):
-        _check_batch(name, run.system.stages[name], len(run.train))
 
 
 def train(run: Run) -> None:
@@ -73,39 +41,6 @@ def train(run: Run) -> None:
     """
     for name in selected_stages(run.config, run.system):
         _train_stage(run, name, run.system.stages[name])
-
-
-def selected_stages(config: ConfigDict, system: System) -> list[str]:
-    """The stages that `config.stages` names, in the system's order.
-
-    Raises:
-        UserError: a name that the system does not have.
-    """
-    if config.stages == "all":
-        return list(system.stages)
-    wanted = [name.strip() for name in config.stages.split(",")]
-    for name in wanted:
-        if name not in system.stages:
-            raise UserError(
-                f"--config.stages must be 'all' or some of {', '.join(system.stages)} joined by "
-                f"commas, not {config.stages!r}"
-            )
-    return [name for name in system.stages if name in wanted]
-
-
-def _check_batch(name: str, stage: Stage, num_images: int) -> None:
-    batch_size, accumulate = stage.settings.batch_size, stage.settings.accumulate
-    parts = jax.device_count() * accumulate
-    if batch_size % parts:
-        raise UserError(
-            f"--config.{name}.batch_size={batch_size} must be divisible by {parts}, the "
-            f"{jax.device_count()} devices times the {accumulate} micro-batches"
-        )
-    if batch_size > num_images:
-        raise UserError(
-            f"--config.{name}.batch_size={batch_size} is more than the {num_images} training "
-            "images: lower it, or add images"
-        )
 
 
 def _train_stage(run: Run, name: str, stage: Stage) -> None:
@@ -124,12 +59,8 @@ def _train_stage(run: Run, name: str, stage: Stage) -> None:
 def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Checkpoints) -> None:
     num_steps, batch_size = stage.settings.num_steps, stage.settings.batch_size
     every, first_step = run.config.train, int(state.step)
-    # One program for each set of players that move together, and no branch inside: what a branch
-    # holds runs slower on a CPU.
-    step_fns = {
-        due: jax.pmap(make_train_step(stage, due), axis_name=BATCH_AXIS, donate_argnums=0)
-        for due in {due_players(stage, step) for step in range(first_step, num_steps)}
-    }
+    state = replicate(state)
+    step_fns = _compile_steps(run, name, stage, state)
     preview = _make_preview(run, name, stage)
     images = data.batches(
         run.train,
@@ -140,7 +71,6 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
         rows=_rows_of_this_host(batch_size),
     )
     reporter = Reporter(run.workdir, name, stage, first_step)
-    state = replicate(state)
     with contextlib.closing(images), contextlib.closing(reporter), Preemption() as preemption:
         for step in range(first_step, num_steps):
             step_fn = step_fns[due_players(stage, step)]
@@ -163,6 +93,31 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
                 checkpoints.wait()
                 raise Preempted(f"{name}: saved step {done}; the same command goes on from there")
     checkpoints.wait()
+
+
+def _compile_steps(
+    run: Run, name: str, stage: Stage, state: TrainState
+) -> dict[tuple[str, ...], Callable]:
+    """The programs of the steps that are left, by the players that move in them.
+
+    One program for each set of players that move together, and no branch inside: what a branch
+    holds runs slower on a CPU.
+    """
+    _log.info("%s: compiling", name)
+    start = time.monotonic()
+    images = _split_over_devices(
+        np.zeros(
+            (stage.settings.batch_size // jax.process_count(), *run.train.image_shape), np.uint8
+        )
+    )
+    programs = {}
+    for step in range(int(_first_device(state.step)), stage.settings.num_steps):
+        due = due_players(stage, step)
+        if due not in programs:
+            step_fn = jax.pmap(make_train_step(stage, due), BATCH_AXIS, donate_argnums=0)
+            programs[due] = step_fn.lower(state, images).compile()
+    _log.info("%s: compiled in %.0f s", name, time.monotonic() - start)
+    return programs
 
 
 def _first_state(run: Run, name: str, stage: Stage) -> TrainState:
@@ -246,17 +201,15 @@ def _make_preview(run: Run, name: str, stage: Stage) -> Callable[[int, TrainStat
 
 
 def replicate(state: TrainState) -> TrainState:
-    """A copy of the state for every device, on the leading axis.
+    """A copy of the state for every device, on the leading axis."""
+    copies = jax.local_device_count()
+    return jax.tree.map(lambda x: _over_devices(np.broadcast_to(x, (copies, *np.shape(x)))), state)
 
-    Laid out as `jax.pmap` lays out its results, or the second step would be compiled anew.
-    """
+
+def _over_devices(x: np.ndarray) -> jax.Array:
+    """One row of this host's array for each of its devices, laid out as `jax.pmap` wants it."""
     layout = NamedSharding(Mesh(np.array(jax.devices()), (BATCH_AXIS,)), PartitionSpec(BATCH_AXIS))
-
-    def replicate(x):
-        copies = np.broadcast_to(x, (jax.local_device_count(), *np.shape(x)))
-        return jax.make_array_from_process_local_data(layout, copies)
-
-    return jax.tree.map(replicate, state)
+    return jax.make_array_from_process_local_data(layout, x)
 
 
 def _first_device(x: jax.Array) -> jax.Array:
@@ -270,6 +223,6 @@ def _rows_of_this_host(batch_size: int) -> slice:
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
 
-def _split_over_devices(images: np.ndarray) -> np.ndarray:
-    """`[b, H, W, C] -> [devices, b / devices, H, W, C]`."""
-    return images.reshape(jax.local_device_count(), -1, *images.shape[1:])
+def _split_over_devices(images: np.ndarray) -> jax.Array:
+    """This host's `[b, H, W, C]` as `[devices, b / devices, H, W, C]`."""
+    return _over_devices(images.reshape(jax.local_device_count(), -1, *images.shape[1:]))

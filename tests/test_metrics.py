@@ -1,0 +1,32 @@
+"""What a run says of itself."""
+
+import json
+import re
+
+import pytest
+from conftest import TINY
+
+
+def test_log_lines_tell_of_compiling_and_of_every_report(run, tmp_path):
+    code, _, log = run(TINY, f"--workdir={tmp_path}", "--config.stages=score")
+    assert code == 0, log
+    assert re.search(r"score: compiling\n.*score: compiled in \d+ s\n.*score 2/12", log, re.S)
+
+
+def test_tensorboard_holds_what_metrics_jsonl_holds(run, tmp_path):
+    pytest.importorskip("clu")
+    pytest.importorskip("tensorboard")
+    tensorflow = pytest.importorskip("tensorflow")
+    code, _, log = run(TINY, f"--workdir={tmp_path}", "--config.stages=score")
+    assert code == 0, log
+    (path,) = (tmp_path / "tensorboard" / "score").iterdir()
+    events = {}
+    for record in tensorflow.compat.v1.train.summary_iterator(str(path)):
+        for value in record.summary.value:
+            events[value.tag, record.step] = float(tensorflow.make_ndarray(value.tensor))
+    written = {}
+    for record in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()):
+        step = record.pop("step")
+        assert record.pop("stage") == "score"
+        written |= {(name, step): value for name, value in record.items()}
+    assert events == pytest.approx(written, rel=1e-6)

@@ -1,0 +1,114 @@
+"""What every command line of the project shares: a config flag, log lines, and one line for
+whatever the user got wrong."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict, config_flags
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from wmgm_jax import config as configs
+from wmgm_jax import systems
+from wmgm_jax.errors import UserError
+from wmgm_jax.preemption import Preempted
+
+_EXIT_USER_ERROR = 2
+_EXIT_PREEMPTED = 143  # as a process that SIGTERM has ended
+
+_log = logging.getLogger("wmgm_jax")
+
+
+def define_config(default: str | None = None) -> None:
+    """Defines `--config`, a file with `get_config()`, and a flag for each of its settings."""
+    config_flags.DEFINE_config_file("config", default, "The config file.", lock_config=True)
+
+
+def given_config() -> ConfigDict:
+    """The config of the command line, validated.
+
+    Raises:
+        UserError: there is none, or it is not valid.
+    """
+    config = flags.FLAGS.config
+    if config is None:
+        raise UserError("--config is missing: name a file, for example configs/colon_ihc.py")
+    configs.validate(config, tuple(systems.SYSTEMS))
+    return config
+
+
+def config_path() -> str | None:
+    """The config file that the command line names."""
+    return flags.FLAGS["config"].config_filename if flags.FLAGS.config is not None else None
+
+
+def config_overrides() -> dict[str, object]:
+    """The settings that the command line gives, by key, without those of the config file."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
+
+
+def run(command: Callable[[], None]) -> None:
+    """Parses the flags and runs a command.
+
+    Mistakes of the user's end in one line and exit code 2, SIGTERM in 143.
+    """
+
+    def main(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            _fail(f"unexpected argument {argv[1]!r}: all arguments are flags; see --help")
+        _log_to_stderr()
+        try:
+            with logging_redirect_tqdm([_log]):
+                command()
+        except UserError as error:
+            _fail(str(error))
+        except Preempted as preempted:
+            _log.warning("%s", preempted)
+            sys.exit(_EXIT_PREEMPTED)
+
+    app.run(main, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        remaining = flags.FLAGS(list(argv))
+        if "config" in flags.FLAGS and flags.FLAGS.config is not None:
+            flags.FLAGS.config.items()  # A file that failed to load says so when it is first used.
+        return remaining
+    except SystemExit:
+        sys.exit(0)  # Help was asked for, which absl takes for an error.
+    except flags.Error as error:
+        _fail(f"{_one_line(error)}; see --help")
+    except OSError:
+        _fail(f"--config: there is no file {flags.FLAGS['config'].config_filename}")
+    except AttributeError as error:
+        if "get_config" in str(error):
+            _fail("--config: the file has no get_config()")
+        _fail(f"{_one_line(error)} is not a setting; see wmgm_jax/config.py for those that are")
+    except UserError as error:
+        _fail(str(error))
+    except Exception as error:  # A config file is code, which may raise anything.
+        _fail(f"--config cannot be loaded: {type(error).__name__}: {_one_line(error)}")
+
+
+def _log_to_stderr() -> None:
+    # JAX and Orbax tell every step of theirs at the level of information.
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
+
+
+def _fail(message: str) -> None:
+    print(f"wmgm_jax: {message}", file=sys.stderr)
+    sys.exit(_EXIT_USER_ERROR)
+
+
+def _one_line(error: Exception) -> str:
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    return " ".join(str(error).split())

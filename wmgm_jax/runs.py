@@ -1,0 +1,124 @@
+"""A run: a config, the system and the images that it names, and the folder it writes to."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from wmgm_jax import config as configs
+from wmgm_jax import data, files, sampling, systems
+from wmgm_jax.errors import UserError
+from wmgm_jax.systems.interface import Stage, System
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the stages of a run share.
+
+    Attributes:
+        config: the whole config.
+        system: the system that it builds.
+        train: source of the training images.
+        valid: source of the validation images.
+        workdir: the folder of the run.
+    """
+
+    config: ConfigDict
+    system: System
+    train: data.Source
+    valid: data.Source
+    workdir: Path
+
+
+def open_run(config: ConfigDict, workdir: Path) -> Run:
+    """Prepares a run, new or to be continued, and writes its `config.json`.
+
+    Whatever would stop the run is found before anything is written.
+
+    Args:
+        config: a validated config.
+        workdir: the folder of the run.
+
+    Raises:
+        UserError: a stage that does not exist, images that are missing, a batch that does not fit
+            the devices or the images, or a folder that holds a run of another config.
+    """
+    run = Run(config, systems.build(config), *open_sources(config), workdir)
+    for name in selected_stages(config, run.system):
+        _check_batch(name, run.system.stages[name], len(run.train))
+    path = workdir / "config.json"
+    if path.exists():
+        check_same_model(workdir, config, sampling.read_config(workdir))
+    if jax.process_index() == 0:
+        files.write_json(path, config.to_dict())
+    return run
+
+
+def open_sources(config: ConfigDict) -> tuple[data.Source, data.Source]:
+    """The training and the validation images of a config.
+
+    Raises:
+        UserError: the images are missing or unreadable.
+    """
+
+    def source(split):
+        return data.open_source(
+            source=config.data.source,
+            split=split,
+            image_size=tuple(config.data.image_size),
+            channels=config.data.channels,
+            directory=config.data.dir,
+            validation_fraction=config.data.validation_fraction,
+            cache_dir=config.data.cache_dir,
+            missing_hint=config.data.missing_hint,
+        )
+
+    return source("train"), source("valid")
+
+
+def selected_stages(config: ConfigDict, system: System) -> list[str]:
+    """The stages that `config.stages` names, in the system's order.
+
+    Raises:
+        UserError: a name that the system does not have.
+    """
+    if config.stages == "all":
+        return list(system.stages)
+    wanted = [name.strip() for name in config.stages.split(",")]
+    for name in wanted:
+        if name not in system.stages:
+            raise UserError(
+                f"--config.stages must be 'all' or some of {', '.join(system.stages)} joined by "
+                f"commas, not {config.stages!r}"
+            )
+    return [name for name in system.stages if name in wanted]
+
+
+def check_same_model(workdir: Path, config: ConfigDict, other: ConfigDict) -> None:
+    """Compares a config with that of the run in `workdir`.
+
+    Raises:
+        UserError: the two do not train the same model.
+    """
+    keys = configs.different(config, other)
+    if keys:
+        raise UserError(
+            f"{workdir} holds a run with another {', '.join('config.' + key for key in keys)}: "
+            "use its settings, or another --workdir"
+        )
+
+
+def _check_batch(name: str, stage: Stage, num_images: int) -> None:
+    batch_size, accumulate = stage.settings.batch_size, stage.settings.accumulate
+    parts = jax.device_count() * accumulate
+    if batch_size % parts:
+        raise UserError(
+            f"--config.{name}.batch_size={batch_size} must be divisible by {parts}, the "
+            f"{jax.device_count()} devices times the {accumulate} micro-batches"
+        )
+    if batch_size > num_images:
+        raise UserError(
+            f"--config.{name}.batch_size={batch_size} is more than the {num_images} training "
+            "images: lower it, or add images"
+        )
