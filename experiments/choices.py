@@ -1,7 +1,7 @@
 """Which of the settings that the paper and its code leave open measures better.
 
   python -m experiments.choices                       # on the embedded images, about an hour
-  python -m experiments.choices --config=configs/faces128.py --config.data.dir=... --seeds=0
+  python -m experiments.choices --config.stages=msal --seeds=0
 
 Trains one stage for every row of `CHOICES` and every seed, each in a folder of its own below
 --workdir, and goes on where it was stopped. Rows of `score` compare samples of the coarsest band
@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments.tables import write_table
-from wmgm_jax import cli, files, runs, sampling, training
+from wmgm_jax import cli, files, runs, sampling, systems, training
 from wmgm_jax.evaluation.reconstruction import reconstruction
 from wmgm_jax.evaluation.sliced_wasserstein import sliced_wasserstein
 from wmgm_jax.systems import bands
@@ -51,10 +51,10 @@ _OUT = flags.DEFINE_string("out", "experiments/results/choices", "Folder of the 
 
 
 def main() -> None:
-    out = Path(_OUT.value)
-    for stage, choices in CHOICES.items():
+    out, config = Path(_OUT.value), cli.given_config()
+    for stage in runs.selected_stages(config, systems.build(config)):
         rows, rebuilt = [], {}
-        for choice in choices:
+        for choice in CHOICES[stage]:
             name = "-".join(choice.values())
             measures = []
             for seed in _SEEDS.value:
@@ -64,10 +64,10 @@ def main() -> None:
             write_table(out / stage, rows)
             if stage == "msal":
                 rebuilt[name] = rebuilt_images(run)
-    true = run.valid.take(spread(run, PICTURES))
-    files.write_png(
-        out / "rebuilt.png", files.grid(np.concatenate([true, *rebuilt.values()]), columns=PICTURES)
-    )
+        if rebuilt:
+            true = run.valid.take(spread(run, PICTURES))
+            pictures = np.concatenate([true, *rebuilt.values()])
+            files.write_png(out / "rebuilt.png", files.grid(pictures, columns=PICTURES))
 
 
 def trained(stage: str, choice: dict[str, str], seed: int, workdir: Path) -> runs.Run:

@@ -1,0 +1,69 @@
+"""Every experiment runs from its command to its table, at the smallest size there is."""
+
+import csv
+
+import numpy as np
+from conftest import TINY
+from PIL import Image
+
+from experiments.tables import markdown, write_table
+
+
+def read(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_for_programs_and_one_for_eyes(tmp_path):
+    rows = [{"name": "a, b", "value": 1 / 3}, {"name": "c", "value": 12}]
+    write_table(tmp_path / "table", rows)
+    assert [row["name"] for row in read(tmp_path / "table.csv")] == ["a, b", "c"]
+    assert float(read(tmp_path / "table.csv")[0]["value"]) == 1 / 3
+    assert markdown(rows).splitlines() == [
+        "| name | value |",
+        "| --- | --- |",
+        "| a, b | 0.3333 |",
+        "| c | 12 |",
+    ]
+
+
+def test_choices(run, tmp_path):
+    flags = (
+        TINY,
+        "--config.data.image_size=(32,32)",
+        "--config.score.num_steps=2",
+        "--config.stages=score",
+        f"--workdir={tmp_path / 'runs'}",
+        f"--out={tmp_path}",
+        "--seeds=0",
+        "--seeds=1",
+    )
+    code, _, log = run(*flags, module="experiments.choices")
+    assert code == 0, log
+    rows = read(tmp_path / "score.csv")
+    assert [row["score.prediction"] for row in rows] == ["velocity", "noise"] * 2
+    # Nothing is trained twice, and a third seed joins the mean of the first two.
+    code, _, log = run(*flags, "--seeds=2", module="experiments.choices")
+    assert code == 0, log
+    assert log.count("compiled") == len(rows)
+    again = read(tmp_path / "score.csv")
+    assert all(float(row["SWD"]) > 0 for row in again)
+    assert [row["SWD"] for row in again] != [row["SWD"] for row in rows]
+
+
+def test_choices_shows_rebuilt_images(run, tmp_path):
+    flags = (
+        TINY,
+        "--config.data.image_size=(32,32)",
+        "--config.msal.num_steps=1",
+        "--config.stages=msal",
+        f"--workdir={tmp_path / 'runs'}",
+        f"--out={tmp_path}",
+        "--seeds=0",
+    )
+    code, _, log = run(*flags, module="experiments.choices")
+    assert code == 0, log
+    rows = read(tmp_path / "msal.csv")
+    picture = np.asarray(Image.open(tmp_path / "rebuilt.png"))
+    assert picture.shape == ((1 + len(rows)) * 34 + 2, 10 * 34 + 2, 3)
+    assert all(float(row["PSNR (dB)"]) > 10 for row in rows)
