@@ -29,6 +29,7 @@ WORKERS = os.cpu_count() or 1
 
 _CACHE_VERSION = 1  # To be raised whenever the same file would decode to other pixels.
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_SUFFIXES_WANTED = f"put {' '.join(_SUFFIXES)} files there"
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 _VALIDATION_FOLDERS = ("valid", "val", "validation", "test")
 _SKIPS_NAMED = 10
@@ -67,6 +68,43 @@ def open_folder(
     """
     root, names = _find_images(directory, split, validation_fraction, missing_hint)
     return _open_files(root, names, split, shape, cache_dir)
+
+
+def open_images(
+    directory: Path, *, shape: tuple[int, int, int] | None, cache_dir: str
+) -> np.ndarray:
+    """All images of a folder, whatever the names of its subfolders; see `open_folder`.
+
+    Args:
+        directory: an existing folder.
+        shape: (H, W, C) to crop and resize to; None for that of the first image.
+        cache_dir: as of `open_folder`.
+
+    Returns:
+        uint8 `[N, H, W, C]`, N >= 1, in the order of the files' paths.
+
+    Raises:
+        UserError: as `open_folder`.
+    """
+    names = _list_images(directory)
+    if not names:
+        raise UserError(f"folder {str(directory)!r} has no images: {_SUFFIXES_WANTED}")
+    if shape is None:
+        shape = next(filter(None, (_shape(directory / name) for name in names)), None)
+    if shape is None:
+        raise UserError(f"folder {str(directory)!r} has no image that can be read")
+    return _open_files(directory, names, "all", shape, cache_dir)
+
+
+def _shape(path: Path) -> tuple[int, int, int] | None:
+    """(H, W, C) of an image file as it is shown, or None where it cannot be read."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            shown = ImageOps.exif_transpose(image)
+            is_grey = image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
+            return shown.height, shown.width, 1 if is_grey else 3
+    except Exception:  # Damaged files make Pillow's readers raise almost anything.
+        return None
 
 
 def decode_image(file: Path | BytesIO, shape: tuple[int, int, int]) -> np.ndarray:
@@ -142,6 +180,12 @@ def map_ahead(
         pool.shutdown(cancel_futures=True)
 
 
+def cache_folder(cache_dir: str) -> Path:
+    """The folder of the cache: `cache_dir`, or the user's where that is empty."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "wmgm_jax"
+    return Path(cache_dir or default).expanduser()
+
+
 def _find_images(
     directory: str, split: str, validation_fraction: float, missing_hint: str
 ) -> tuple[Path, list[str]]:
@@ -156,8 +200,7 @@ def _find_images(
         root = held_out if held_out and split == "valid" else root / "train"
     names = _list_images(root)
     if not names:
-        kinds = " ".join(_SUFFIXES)
-        raise UserError(f"folder {str(root)!r} has no images: put {kinds} files there{hint}")
+        raise UserError(f"folder {str(root)!r} has no images: {_SUFFIXES_WANTED}{hint}")
     if held_out:
         return root, names
     # A hash of its path decides for each file alone, so that adding one moves no other.
@@ -204,8 +247,7 @@ def _open_files(
 
     # With the folder's own path, since archives may give all their files the same time stamp.
     key = [_CACHE_VERSION, str(root.resolve()), split, shape, [facts(name) for name in names]]
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "wmgm_jax"
-    folder = Path(cache_dir or default).expanduser()
+    folder = cache_folder(cache_dir)
     path = folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.npy"
     cached = _read_cache(path, len(names), shape)
     if cached is None:
