@@ -1,0 +1,36 @@
+"""What the figures share: their look, and how they reach the disk."""
+
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from wmgm_jax import files
+
+# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/: told apart with any kind of colour vision.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+)
+
+matplotlib.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "legend.fontsize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "savefig.dpi": 200,
+    }
+)
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Writes a PNG, whole or not at all, the same to the byte on every run."""
+    with files.atomic_writer(path) as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
