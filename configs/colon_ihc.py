@@ -50,4 +50,8 @@ def get_config() -> ConfigDict:
     # At 16x16 a step costs little, and Euler-Maruyama needs many.
     config.sampling.num_steps = 64
     config.evaluation.num_images = 256
+    config.evaluation.reference_images = 1024
+    config.evaluation.training_images = 4096
+    config.evaluation.every = 400
+    config.evaluation.every_images = 64
     return config

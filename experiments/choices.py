@@ -6,11 +6,10 @@
 Trains one stage for every row of `CHOICES` and every seed, each in a folder of its own below
 --workdir, and goes on where it was stopped. Rows of `score` compare samples of the coarsest band
 with those of validation images; rows of `msal` compare validation images with what is rebuilt from
-their true coarsest bands. Writes a table of means over the seeds (CSV, Markdown) and a picture of
-the rebuilt images into --out.
+their true coarsest bands. Writes a table of means over the seeds (CSV, Markdown) into --out, and a
+picture: true images above, then a row of what was learnt for every row of the table.
 """
 
-import json
 from pathlib import Path
 
 import jax
@@ -19,9 +18,9 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments.tables import write_table
-from wmgm_jax import cli, files, runs, sampling, systems, training
-from wmgm_jax.evaluation.reconstruction import reconstruction
-from wmgm_jax.evaluation.sliced_wasserstein import sliced_wasserstein
+from wmgm_jax import cli, data, files, runs, sampling, systems, training
+from wmgm_jax.evaluation import quick
+from wmgm_jax.metrics import read_metrics
 from wmgm_jax.systems import bands
 
 CHOICES = {
@@ -53,21 +52,19 @@ _OUT = flags.DEFINE_string("out", "experiments/results/choices", "Folder of the 
 def main() -> None:
     out, config = Path(_OUT.value), cli.given_config()
     for stage in runs.selected_stages(config, systems.build(config)):
-        rows, rebuilt = [], {}
+        rows, pictures = [], []
         for choice in CHOICES[stage]:
-            name = "-".join(choice.values())
             measures = []
             for seed in _SEEDS.value:
-                run = trained(stage, choice, seed, Path(_WORKDIR.value) / f"{name}-{seed}")
-                measures.append(MEASURES[stage](run) | {"steps/s": steps_per_second(run, stage)})
+                name = "-".join([*choice.values(), str(seed)])
+                run = trained(stage, choice, seed, Path(_WORKDIR.value) / name)
+                measures.append(measure(run, stage))
             rows.append(choice | over_seeds(measures))
             write_table(out / stage, rows)
-            if stage == "msal":
-                rebuilt[name] = rebuilt_images(run)
-        if rebuilt:
-            true = run.valid.take(spread(run, PICTURES))
-            pictures = np.concatenate([true, *rebuilt.values()])
-            files.write_png(out / "rebuilt.png", files.grid(pictures, columns=PICTURES))
+            learnt, true = compare(run, stage, PICTURES)
+            pictures.append(learnt)
+        picture = files.grid(files.enlarge(np.concatenate([true, *pictures])), columns=PICTURES)
+        files.write_png(out / f"{stage}.png", picture)
 
 
 def trained(stage: str, choice: dict[str, str], seed: int, workdir: Path) -> runs.Run:
@@ -79,70 +76,22 @@ def trained(stage: str, choice: dict[str, str], seed: int, workdir: Path) -> run
     return run
 
 
-def measure_score(run: runs.Run) -> dict[str, float]:
-    """Distance between the coarsest bands of samples and of validation images, as pictures."""
-    count = min(run.config.evaluation.num_images, len(run.valid))
-    model = sampling.load(run.workdir, ["score"])
-    preview = jax.jit(run.system.stages["score"].preview)
-    drawn = preview(model.params, jax.random.split(jax.random.key(0), count), None)
-
-    def coarsest(images):
-        levels = run.config.wavelet.levels
-        return bands.pyramid(bands.to_unit_range(images), levels)[-1][0] / 2**levels
-
-    def picture(low):
-        return files.to_uint8((low + 1) / 2)
-
-    valid = picture(coarsest(run.valid.take(spread(run, count))))
-    indices = np.linspace(0, len(run.train) - 1, count).astype(int)
-    train = picture(coarsest(run.train.take(indices)))
-    return {
-        "SWD": sliced_wasserstein(picture(drawn), valid)["mean"],
-        "SWD of training images": sliced_wasserstein(train, valid)["mean"],
-    }
+def measure(run: runs.Run, stage: str) -> dict[str, float]:
+    """The quick measures, at their fullest, and how fast the stage trained."""
+    records = read_metrics(run.workdir / "metrics.jsonl")
+    rates = [record["steps_per_second"] for record in records if "steps_per_second" in record]
+    pictures = compare(run, stage, min(run.config.evaluation.num_images, len(run.valid)))
+    values = quick.measures(*pictures, run.system.stages[stage].is_paired)
+    return values | {"steps/s": float(np.median(rates))}
 
 
-def measure_msal(run: runs.Run) -> dict[str, float]:
-    """How near rebuilt validation images come, each to its own and all to all."""
-    count = min(run.config.evaluation.num_images, len(run.valid))
-    model = sampling.load(run.workdir, ["msal"])
-    images = run.valid.take(spread(run, count))
-    values = reconstruction(
-        lambda keys, images: run.system.reconstruct(model.params, keys, images),
-        images,
-        jax.random.key(0),
-        run.config.sampling.batch_size,
-    )
-    distances = sliced_wasserstein(rebuilt_images(run, count), images)
-    finest = str(images.shape[1])
-    return {
-        "PSNR (dB)": values["psnr"],
-        "SSIM": values["ssim"],
-        f"SWD {finest}": distances[finest],
-        "SWD": distances["mean"],
-    }
-
-
-MEASURES = {"score": measure_score, "msal": measure_msal}
-
-
-def rebuilt_images(run: runs.Run, count: int = PICTURES) -> np.ndarray:
-    """Validation images rebuilt from their coarsest bands, uint8 `[count, H, W, C]`."""
-    model = sampling.load(run.workdir, ["msal"])
-    images = bands.to_unit_range(run.valid.take(spread(run, count)))
+def compare(run: runs.Run, stage: str, count: int) -> list[np.ndarray]:
+    """(learnt, true) pictures of a stage, uint8 `[count, h, w, C]`."""
+    model = sampling.load(run.workdir, [stage])
+    images = bands.to_unit_range(data.spread(run.valid, count))
     keys = jax.random.split(jax.random.key(0), count)
-    return files.to_uint8((jax.jit(run.system.reconstruct)(model.params, keys, images) + 1) / 2)
-
-
-def spread(run: runs.Run, count: int) -> np.ndarray:
-    """Indices of `count` validation images, evenly spread."""
-    return np.linspace(0, len(run.valid) - 1, count).astype(int)
-
-
-def steps_per_second(run: runs.Run, stage: str) -> float:
-    lines = (run.workdir / "metrics.jsonl").read_text().splitlines()
-    records = [record for record in map(json.loads, lines) if record["stage"] == stage]
-    return float(np.median([record["steps_per_second"] for record in records]))
+    pictures = jax.jit(run.system.stages[stage].compare)(model.params, keys, images)
+    return [files.to_uint8((x + 1) / 2) for x in pictures]
 
 
 def over_seeds(measures: list[dict[str, float]]) -> dict[str, object]:

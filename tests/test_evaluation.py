@@ -8,7 +8,7 @@ import scipy.stats
 import skimage.data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from wmgm_jax.evaluation.reconstruction import psnr, reconstruction
+from wmgm_jax.evaluation.reconstruction import fidelity, psnr, rebuild
 from wmgm_jax.evaluation.sliced_wasserstein import (
     _sliced_distance,
     laplacian_pyramid,
@@ -30,26 +30,26 @@ def test_psnr_is_scikit_images(crops):
     np.testing.assert_allclose(psnr(jnp.array(a), jnp.array(b)), expected, rtol=1e-5)
 
 
-def test_reconstruction_averages_over_batches_of_any_size(crops):
-    """Rebuilding that darkens every image by 0.1 in [0, 1], in batches of 5, 5 and 2."""
-    result = reconstruction(
-        lambda keys, images: images - 0.2, crops[:12], jax.random.key(0), batch_size=5
-    )
-    true = crops[:12] / 255.0
-    dark = np.clip(true - 0.1, 0, 1)
+def test_fidelity_is_scikit_images_mean_over_batches_of_any_size(crops):
+    """Rebuilding that darkens every image by 25 grey levels, in batches of 5, 5 and 2."""
+    true = crops[:12]
+    dark = rebuild(lambda keys, images: images - 50 / 255, true, jax.random.key(0), batch_size=5)
+    np.testing.assert_array_equal(dark, np.maximum(true.astype(int) - 25, 0))
+    result = fidelity(dark, true, batch_size=5)
     pairs = list(zip(true, dark, strict=True))
-    expected = np.mean([peak_signal_noise_ratio(x, y, data_range=1.0) for x, y in pairs])
+    expected = np.mean([peak_signal_noise_ratio(x, y) for x, y in pairs])
     assert result["psnr"] == pytest.approx(expected, rel=1e-5)
     similarity = np.mean(
         [
             structural_similarity(
                 x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-                data_range=1.0, channel_axis=-1,
+                data_range=255, channel_axis=-1,
             )
             for x, y in pairs
         ]
     )  # fmt: skip
     assert result["ssim"] == pytest.approx(similarity, abs=1e-5)
+    assert fidelity(true, true)["psnr"] == pytest.approx(100)
 
 
 def test_sliced_distance_is_scipys_in_one_dimension():
@@ -94,6 +94,7 @@ def test_sliced_wasserstein_notices(crops):
     assert set(sliced_wasserstein(a, b)) == {"32", "16", "mean"}
 
 
-def test_sets_of_unequal_size_are_refused(crops):
+def test_sets_of_any_size_and_images_of_one(crops):
+    assert sliced_wasserstein(crops[:20], crops[20:])["mean"] < 0.5
     with pytest.raises(ValueError, match="unequal"):
-        sliced_wasserstein(crops[:3], crops[:4])
+        sliced_wasserstein(crops[:, :16], crops)

@@ -65,7 +65,8 @@ def test_the_other_branch_of_every_setting(folder_flags, faces, run, tmp_path):
     assert code == 0, log
     workdir = tmp_path / "run"
     report = json.loads((workdir / "evaluation.json").read_text())
-    assert np.isfinite(report["reconstruction_from_coarsest_band"]["psnr"])
+    assert np.isfinite(report["measures"]["reconstruction/psnr"]["value"])
+    assert report["images"]["reference"]["shape"] == [8, 12, 1]
 
     flags = (f"--workdir={workdir}", "--mode=sample", "--num_samples=5", "--seed=3")
     code, _, log = run(*flags, devices=2)
@@ -92,7 +93,37 @@ def test_the_other_branch_of_every_setting(folder_flags, faces, run, tmp_path):
     code, _, log = run(f"--workdir={workdir}", "--mode=evaluate")
     assert code == 0, log
     again = json.loads((workdir / "evaluation.json").read_text())
-    assert again["sliced_wasserstein"] == report["sliced_wasserstein"]
+    assert again["measures"] == report["measures"]
+
+    # The best checkpoint is another than the last one here, and its images are others.
+    steps = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    measured = {
+        (record["stage"], record["step"]): record["sliced_wasserstein"]
+        for record in steps
+        if "sliced_wasserstein" in record
+    }
+    for stage in ("score", "msal"):
+        best = min((6, 12), key=lambda step: measured[stage, step])
+        assert [path.name for path in (workdir / "best" / stage).glob("[0-9]*")] == [str(best)]
+    assert run(*flags, "--checkpoint=best")[0] == 0
+    # Any images against any others: what was drawn, against the folder of what was trained on.
+    files = (
+        f"--generated={samples / 'images.npz'}",
+        f"--reference={faces}",
+        f"--workdir={tmp_path / 'compared'}",
+        f"--config={TINY.removeprefix('--config=')}",
+        f"--config.data.cache_dir={tmp_path / 'cache'}",
+    )
+    code, _, log = run("--mode=evaluate", *files)
+    assert code == 0, log
+    compared = json.loads((tmp_path / "compared" / "evaluation.json").read_text())
+    assert compared["images"] == {
+        "generated": {"count": 5, "shape": [8, 12, 1]},
+        "reference": {"count": 16, "shape": [8, 12, 1]},
+    }
+    assert (tmp_path / "compared" / "report.html").exists()
+    fails(run("--mode=evaluate", files[0]), "--reference is missing")
+    fails(run("--mode=evaluate", files[0], f"--reference={workdir}/config.json"), "--reference")
 
 
 def test_stages_train_one_at_a_time(run, tmp_path):

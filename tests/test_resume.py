@@ -66,20 +66,22 @@ def reference(uninterrupted, run):
 
 def test_a_run_leaves_what_the_readme_says(reference):
     assert {path.name for path in reference.iterdir()} >= {
-        "config.json", "checkpoints", "metrics.jsonl", "samples", "evaluation.json",
+        "config.json", "checkpoints", "best", "metrics.jsonl", "samples", "evaluation.json",
+        "report.html",
     }  # fmt: skip
     names = {path.name for path in (reference / "samples").iterdir()}
     assert names == {
         "grid.png",
+        "evaluated.npy",
         *(f"{stage}_{step:07d}.png" for stage in STAGES for step in (6, 12)),
     }  # fmt: skip
     assert sorted(os.listdir(reference / "checkpoints" / "score")) == ["12", "6", "9"]
     report = json.loads((reference / "evaluation.json").read_text())
     assert report["step"] == {"score": 12, "msal": 12}
-    rebuilt = report["reconstruction_from_coarsest_band"]
-    assert rebuilt["psnr"] > 10
-    assert 0 < rebuilt["ssim"] < 1
-    assert report["sliced_wasserstein"]["samples_to_validation"]["mean"] > 0
+    values = {name: measure["value"] for name, measure in report["measures"].items()}
+    assert values["reconstruction/psnr"] > 10
+    assert 0 < values["reconstruction/ssim"] < 1
+    assert values["sliced_wasserstein/mean"] > 0
     assert steps_logged(reference)[-1] == ("msal", 12)
 
 

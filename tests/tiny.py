@@ -40,4 +40,9 @@ def get_config() -> ConfigDict:
     config.sampling.batch_size = 8
     config.evaluation.num_images = 8
     config.evaluation.grid_images = 4
+    config.evaluation.reference_images = 16
+    config.evaluation.training_images = 16
+    config.evaluation.inception_weights = "none"
+    config.evaluation.every = 6
+    config.evaluation.every_images = 8
     return config

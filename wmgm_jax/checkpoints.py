@@ -36,20 +36,15 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep)
         self._manager = ocp.CheckpointManager(directory.resolve(), options=options)
 
-    def save(self, step: int, model: Any, training: Any) -> None:
-        """Begins to write two trees of NumPy arrays and returns; see `wait`."""
+    def save(self, step: int, model: Any, training: Any | None = None) -> None:
+        """Begins to write one or two trees of NumPy arrays, and returns; see `wait`."""
         if step in self._manager.all_steps():
             self._manager.delete(step)
-        digests = {"model": _digest(model), "training": _digest(training)}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(model),
-                training=ocp.args.StandardSave(training),
-                digests=ocp.args.JsonSave(digests),
-            ),
-            force=True,  # also below the step of a damaged one that was passed over
-        )
+        trees = {"model": model} | ({} if training is None else {"training": training})
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items["digests"] = ocp.args.JsonSave({name: _digest(tree) for name, tree in trees.items()})
+        # Forced, also below the step of a damaged one that was passed over.
+        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def wait(self) -> None:
         """Blocks until what was saved is on disk."""

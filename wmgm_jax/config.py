@@ -85,7 +85,16 @@ def base() -> ConfigDict:
                 "spacing": "uniform",  # "uniform", "quadratic", "logsnr"
                 "batch_size": 64,  # over all devices
             },
-            "evaluation": {"num_images": 1024, "grid_images": 64},
+            "evaluation": {
+                "num_images": 1024,  # to draw
+                "reference_images": 50_000,  # at most so many validation images to compare with
+                "training_images": 10_000,  # at most so many as a floor, and to look for copies in
+                "inception_weights": "",  # a file; empty to download; "none" for no FID and its kin
+                "grid_images": 64,
+                "every": 5_000,  # steps from one measurement in training to the next
+                "every_images": 256,
+                "best_measure": "sliced_wasserstein",  # or "spectrum_error": which to keep in best/
+            },
         }
     )
 
@@ -134,6 +143,7 @@ _CHOICES = {
     "msal.generator.norm": ("batch", "group"),
     "train.dtype": ("float32", "bfloat16"),
     "sampling.sampler": ("euler_maruyama",),
+    "evaluation.best_measure": ("sliced_wasserstein", "spectrum_error"),
     "sampling.spacing": ("uniform", "quadratic", "logsnr"),
 }
 
@@ -164,6 +174,10 @@ _AT_LEAST_ONE = (
     "sampling.batch_size",
     "evaluation.num_images",
     "evaluation.grid_images",
+    "evaluation.reference_images",
+    "evaluation.training_images",
+    "evaluation.every",
+    "evaluation.every_images",
 )
 
 

@@ -87,13 +87,30 @@ def open_source(
             cache_dir=cache_dir,
             missing_hint=missing_hint,
         )
-        return _Images(shape, len(images), lambda indices: np.asarray(images[indices]))
+        return from_array(images)
     if source.startswith("tfds:") and source != "tfds:":
         return _open_tfds(source, split, shape, directory, validation_fraction)
     raise UserError(
         f"--config.data.source is {source!r}: use 'embedded', 'folder' or 'tfds:NAME', such as "
         "'tfds:cifar10'"
     )
+
+
+def from_array(images: np.ndarray) -> Source:
+    """A source of images that lie in memory or are mapped into it, uint8 `[N, H, W, C]`."""
+    return _Images(images.shape[1:], len(images), lambda indices: np.asarray(images[indices]))
+
+
+def subset(source: Source, count: int) -> Source:
+    """At most `count` images, evenly spread over a source."""
+    chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
+    return _Images(source.image_shape, len(chosen), lambda indices: source.take(chosen[indices]))
+
+
+def spread(source: Source, count: int) -> np.ndarray:
+    """At most `count` images, evenly spread over a source, uint8 `[N, H, W, C]`."""
+    chosen = subset(source, count)
+    return chosen.take(np.arange(len(chosen)))
 
 
 def batch_at(

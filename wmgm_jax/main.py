@@ -8,7 +8,10 @@
       draws images from a trained run: a grid, single PNGs and an .npz under samples/.
 
   python -m wmgm_jax.main --mode=evaluate --workdir=runs/colon_ihc
-      measures a trained run again and writes evaluation.json.
+      measures a trained run again and writes evaluation.json and report.html.
+
+  python -m wmgm_jax.main --mode=evaluate --generated=DIR_OR_NPZ --reference=DIR_OR_NPZ
+      compares any images with any others, into --workdir (by default runs/<name of the former>).
 
   python -m wmgm_jax.main --mode=inspect --config=configs/afhq_cat.py
       prints what a config builds - parameters, FLOPs, bytes - and trains nothing.
@@ -29,9 +32,11 @@ from absl import flags
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from wmgm_jax import cli, data, evaluation, files, inspection, runs, sampling, systems, training
+from wmgm_jax import cli, files, inspection, runs, sampling, systems, training
 from wmgm_jax import config as configs
 from wmgm_jax.errors import UserError
+from wmgm_jax.evaluation import ImageSets, image_sets, outputs
+from wmgm_jax.evaluation.trained import draw, evaluate_model
 
 cli.define_config()
 _MODE = flags.DEFINE_enum(
@@ -44,6 +49,22 @@ _NUM_SAMPLES = flags.DEFINE_integer(
     "num_samples", 64, "How many images to draw in --mode=sample.", lower_bound=1
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the images drawn in --mode=sample.")
+_CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint",
+    "last",
+    ["last", "best"],
+    "Which checkpoint to sample or evaluate; best by config.evaluation.best_measure.",
+)
+_GENERATED = flags.DEFINE_string(
+    "generated",
+    None,
+    "In --mode=evaluate, images to judge: a folder, an .npz or an .npy; by default the run's own.",
+)
+_REFERENCE = flags.DEFINE_string(
+    "reference",
+    None,
+    "In --mode=evaluate, images to compare with; by default the run's validation images.",
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the other hosts of a cluster that JAX can detect."
 )
@@ -75,7 +96,7 @@ def _train() -> None:
         return
     if jax.process_index() == 0:
         model = sampling.Model(run.config, model.params, model.step)
-        _write_evaluation(model, run.workdir, run.train, run.valid)
+        evaluate_model(model, run.workdir, run.train, run.valid)
     if jax.process_count() > 1:
         # A host that left would be missed by the first when that leaves, minutes later.
         multihost_utils.sync_global_devices("evaluated")
@@ -84,7 +105,7 @@ def _train() -> None:
 def _sample() -> None:
     workdir = _workdir()
     model = _trained_model(workdir)
-    images = _draw(model, _NUM_SAMPLES.value, _SEED.value)
+    images = np.concatenate(list(draw(model, _NUM_SAMPLES.value, _SEED.value)))
     folder = workdir / "samples" / f"seed_{_SEED.value}"
     # What an earlier call left must not mix with what this one draws.
     shutil.rmtree(folder, ignore_errors=True)
@@ -96,9 +117,15 @@ def _sample() -> None:
 
 
 def _evaluate() -> None:
+    if _GENERATED.value is not None:
+        _compare_files(_GENERATED.value)
+        return
     workdir = _workdir()
     model = _trained_model(workdir)
-    _write_evaluation(model, workdir, *runs.open_sources(model.config))
+    train, reference = runs.open_sources(model.config)
+    if _REFERENCE.value is not None:
+        reference = image_sets.open_set(_REFERENCE.value, "--reference", train.image_shape)
+    evaluate_model(model, workdir, train, reference)
 
 
 def _inspect() -> None:
@@ -118,7 +145,7 @@ def _workdir() -> Path:
 
 def _trained_model(workdir: Path) -> sampling.Model:
     """The model of a run, with what the command line says of sampling and evaluation."""
-    model = sampling.load(workdir)
+    model = sampling.load(workdir, checkpoint=_CHECKPOINT.value)
     if cli.config_path() is None:
         return model
     # A deep copy: ConfigDict(config) would share its sections.
@@ -129,27 +156,32 @@ def _trained_model(workdir: Path) -> sampling.Model:
     return sampling.Model(config, model.params, model.step)
 
 
-def _draw(model: sampling.Model, num: int, seed: int) -> np.ndarray:
-    """uint8 `[num, H, W, C]`, with a progress bar."""
-    batches = []
-    with tqdm(total=num, desc="sampling", unit="image", disable=not sys.stderr.isatty()) as bar:
-        for images in sampling.sample_batches(model, jax.random.key(seed), num):
-            batches.append(files.to_uint8(images))
-            bar.update(len(images))
-    return np.concatenate(batches)
+def _compare_files(generated: str) -> None:
+    """Evaluates images against images, whatever made them."""
+    if _REFERENCE.value is None:
+        raise UserError("--reference is missing: name the images to compare --generated with")
+    config = cli.given_config() if cli.config_path() is not None else configs.base()
+    cache_dir = config.data.cache_dir
+    images = image_sets.open_set(generated, "--generated", cache_dir=cache_dir)
+    reference = image_sets.open_set(
+        _REFERENCE.value, "--reference", images.image_shape, cache_dir=cache_dir
+    )
+    folder = Path(_WORKDIR.value or Path("runs") / Path(generated).resolve().stem)
+    subject = outputs.Subject(
+        title=f"{generated} against {_REFERENCE.value}",
+        sets=ImageSets(images, reference),
+        levels=_levels(images.image_shape, config.wavelet.levels),
+        facts={"generated": generated, "reference": _REFERENCE.value},
+    )
+    outputs.write(subject, folder, config.evaluation, cache_dir)
 
 
-def _write_evaluation(
-    model: sampling.Model, workdir: Path, train: data.Source, valid: data.Source
-) -> None:
-    images = _draw(model, model.config.evaluation.num_images, seed=0)
-    grid = workdir / "samples" / "grid.png"
-    files.write_png(grid, files.grid(images[: model.config.evaluation.grid_images]))
-    report = evaluation.evaluate(model, images, train, valid)
-    files.write_json(workdir / "evaluation.json", report)
-    _log.info("samples in %s, measures in %s", grid, workdir / "evaluation.json")
-    for line in evaluation.summary(report):
-        _log.info("%s", line)
+def _levels(shape: tuple[int, int, int], wanted: int) -> int:
+    """The most scales, up to those wanted, that the sides of an image allow."""
+    allowed = [k for k in range(1, wanted + 1) if not any(side % 2**k for side in shape[:2])]
+    if not allowed:
+        raise UserError(f"--generated has images {list(shape)}: give images with even sides")
+    return allowed[-1]
 
 
 def _join_hosts() -> None:

@@ -23,6 +23,17 @@ from wmgm_jax.systems.interface import Stage
 _log = logging.getLogger(__name__)
 
 
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a `metrics.jsonl`; none where there is no such file."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError):  # torn by a kill
+            records.append(json.loads(line))
+    return records
+
+
 class MetricsFile:
     """`metrics.jsonl`: one JSON object a line, each with `stage` and `step`."""
 
@@ -99,6 +110,14 @@ class Reporter:
         if len(self._pending) > self._STEPS_AHEAD:
             jax.block_until_ready(self._pending[-1 - self._STEPS_AHEAD])
 
+    def measures(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes measures taken after `step` steps."""
+        if not self._writes:
+            return
+        self._write(step, values)
+        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        _log.info("%s %d: %s", self._name, step, text)
+
     def report(self) -> None:
         """Writes the means over the steps since the last report.
 
@@ -128,9 +147,7 @@ class Reporter:
             self._publish(done, means)
 
     def _publish(self, done: int, means: Mapping[str, float]) -> None:
-        self._file.write(done, means)
-        if self._events is not None:
-            self._events.write_scalars(done, means)
+        self._write(done, means)
         losses = {name: f"{value:.4g}" for name, value in means.items() if name.endswith("loss")}
         if not self._bar.disable:
             self._bar.set_postfix(losses)
@@ -141,6 +158,11 @@ class Reporter:
         _log.info(
             "%s %d/%d  %.3g steps/s  %s left  %s", self._name, done, total, rate, remaining, text
         )
+
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
+        self._file.write(step, values)
+        if self._events is not None:
+            self._events.write_scalars(step, values)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

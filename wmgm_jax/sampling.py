@@ -5,7 +5,7 @@ import functools
 import json
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -37,12 +37,17 @@ class Model:
     step: dict[str, int]
 
 
-def load(workdir: str | Path, stages: Collection[str] | None = None) -> Model:
+def load(
+    workdir: str | Path,
+    stages: Collection[str] | None = None,
+    checkpoint: Literal["last", "best"] = "last",
+) -> Model:
     """Reads the newest whole checkpoint of every stage of a run.
 
     Args:
         workdir: the folder of the run.
         stages: names of the stages to read, where a part of the model will do; None for all.
+        checkpoint: the last of every stage, or the one that measured best in training.
 
     Raises:
         UserError: there is no run in `workdir`, or some stage has no checkpoint yet.
@@ -52,7 +57,7 @@ def load(workdir: str | Path, stages: Collection[str] | None = None) -> Model:
     system = systems.build(config)
     params, step = {}, {}
     for name in system.stages if stages is None else stages:
-        directory = workdir / "checkpoints" / name
+        directory = workdir / ("checkpoints" if checkpoint == "last" else "best") / name
         restored = None
         if directory.is_dir():
             checkpoints = Checkpoints(directory)

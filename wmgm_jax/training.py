@@ -15,17 +15,16 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from wmgm_jax import data, files
+from wmgm_jax import data
 from wmgm_jax.checkpoints import Checkpoints
 from wmgm_jax.metrics import Reporter
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.preemption import Preempted, Preemption
+from wmgm_jax.progress import Progress
 from wmgm_jax.runs import Run, selected_stages
-from wmgm_jax.systems.bands import to_unit_range
 from wmgm_jax.systems.interface import Stage
 from wmgm_jax.train_step import TrainState, due_players, init_state, make_train_step
 
@@ -59,9 +58,10 @@ def _train_stage(run: Run, name: str, stage: Stage) -> None:
 def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Checkpoints) -> None:
     num_steps, batch_size = stage.settings.num_steps, stage.settings.batch_size
     every, first_step = run.config.train, int(state.step)
+    is_first_host = jax.process_index() == 0
     state = replicate(state)
     step_fns = _compile_steps(run, name, stage, state)
-    preview = _make_preview(run, name, stage)
+    progress = Progress(run, name, stage, first_step)
     images = data.batches(
         run.train,
         seed=run.config.seed,
@@ -71,7 +71,10 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
         rows=_rows_of_this_host(batch_size),
     )
     reporter = Reporter(run.workdir, name, stage, first_step)
-    with contextlib.closing(images), contextlib.closing(reporter), Preemption() as preemption:
+    with contextlib.ExitStack() as stack:
+        for resource in (images, reporter, progress):
+            stack.enter_context(contextlib.closing(resource))
+        preemption = stack.enter_context(Preemption())
         for step in range(first_step, num_steps):
             step_fn = step_fns[due_players(stage, step)]
             state, metrics = step_fn(state, _split_over_devices(next(images)))
@@ -81,14 +84,20 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
             is_last = done == num_steps
             is_preempted = preemption.requested(done)
             saves = done % every.checkpoint_every == 0 or is_last or is_preempted
+            measures = done % run.config.evaluation.every == 0 or is_last
             # A report comes before each checkpoint, for it stops at what is not finite.
-            if done % every.log_every == 0 or saves:
+            if done % every.log_every == 0 or saves or measures:
                 reporter.report()
             with reporter.paused():
+                # The checkpoint comes last, for a run that goes on from it does none of this again.
+                if measures:
+                    values = progress.measure(_model(stage, state)) if is_first_host else {}
+                    reporter.measures(done, values)
+                    progress.keep_best(done, values, _checkpoint_trees(state)[0])
+                if is_first_host and (done % every.preview_every == 0 or is_last):
+                    progress.preview(done, _model(stage, state))
                 if saves:
                     checkpoints.save(done, *_checkpoint_trees(state))
-                if done % every.preview_every == 0 or is_last:
-                    preview(done, state)
             if is_preempted and not is_last:
                 checkpoints.wait()
                 raise Preempted(f"{name}: saved step {done}; the same command goes on from there")
@@ -138,6 +147,12 @@ def _restored_state(
     return TrainState(average=average, statistics=model["statistics"], **training)
 
 
+def _model(stage: Stage, state: TrainState) -> Any:
+    """The stage's entries in the parameters of the model, as it stands."""
+    average, statistics = jax.tree.map(_first_device, (state.average, state.statistics))
+    return stage.export(*average) | {"statistics": statistics}
+
+
 def _checkpoint_trees(state: TrainState) -> tuple[Any, Any]:
     """(model, training) of a replicated state, as `Checkpoints.save` takes them."""
     # A copy: the next step reuses the device's memory, of which NumPy may hold a mere view.
@@ -172,29 +187,6 @@ def _batches_to_measure(run: Run):
         )
         for step in range(count // size)
     )
-
-
-def _make_preview(run: Run, name: str, stage: Stage) -> Callable[[int, TrainState], None]:
-    """A function that writes what the stage has learnt to `samples/<stage>_<step>.png`."""
-    count = min(run.config.train.preview_images, len(run.valid))
-    chosen = np.linspace(0, len(run.valid) - 1, count).astype(int)
-    images = to_unit_range(run.valid.take(chosen))
-    keys = jax.random.split(jax.random.key(run.config.seed), count)
-
-    @jax.jit
-    def draw(average, statistics, images, keys):
-        model = stage.export(*average) | {"statistics": statistics}
-        return jnp.clip((stage.preview(model, keys, images) + 1) / 2, 0, 1)
-
-    def preview(step: int, state: TrainState) -> None:
-        if jax.process_index() > 0:
-            return
-        average, statistics = jax.tree.map(_first_device, (state.average, state.statistics))
-        pictures = files.to_uint8(draw(average, statistics, images, keys))
-        path = run.workdir / "samples" / f"{name}_{step:07d}.png"
-        files.write_png(path, files.grid(files.enlarge(pictures)))
-
-    return preview
 
 
 # --- devices -------------------------------------------------------------------------------------

@@ -6,29 +6,57 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wmgm_jax import msal
+from wmgm_jax import files, msal
 from wmgm_jax.systems.bands import to_unit_range
+
+# That of equal images is infinite, which no mean survives and no JSON holds.
+HIGHEST_PSNR = 100.0
 
 
 def psnr(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Peak signal-to-noise ratio of images in [0, 1], in decibels.
+    """Peak signal-to-noise ratio of images in [0, 1], in decibels, at most `HIGHEST_PSNR`.
 
     Args:
         x, y: `[B, H, W, C]`.
 
     Returns:
-        `[B]`; infinite where x = y.
+        `[B]`.
     """
-    return -10 * jnp.log10(jnp.mean((x - y) ** 2, axis=(1, 2, 3)))
+    error = jnp.mean((x - y) ** 2, axis=(1, 2, 3))
+    return -10 * jnp.log10(jnp.maximum(error, 10 ** (-HIGHEST_PSNR / 10)))
 
 
-def reconstruction(
+def fidelity(rebuilt: np.ndarray, true: np.ndarray, batch_size: int = 64) -> dict[str, float]:
+    """Mean PSNR and SSIM of rebuilt images.
+
+    Args:
+        rebuilt, true: uint8 `[N, H, W, C]`.
+        batch_size: images at a time.
+
+    Returns:
+        `psnr` in decibels and `ssim`, averaged over the images.
+    """
+
+    @jax.jit
+    def compare(x, y):
+        x, y = x / 255.0, y / 255.0
+        return psnr(x, y), msal.ssim(x, y, data_range=1.0)
+
+    values = [
+        compare(rebuilt[i : i + batch_size], true[i : i + batch_size])
+        for i in range(0, len(true), batch_size)
+    ]
+    psnrs, ssims = (np.concatenate(value) for value in zip(*jax.device_get(values), strict=True))
+    return {"psnr": float(psnrs.mean()), "ssim": float(ssims.mean())}
+
+
+def rebuild(
     reconstruct: Callable[[jax.Array, jax.Array], jax.Array],
     images: np.ndarray,
     key: jax.Array,
     batch_size: int,
-) -> dict[str, float]:
-    """Mean PSNR and SSIM of images rebuilt from their true coarsest band.
+) -> np.ndarray:
+    """Images rebuilt from their true coarsest band.
 
     Args:
         reconstruct: (keys `[B]`, images) -> rebuilt images, both `[B, H, W, C]` in [-1, 1].
@@ -37,20 +65,12 @@ def reconstruction(
         batch_size: images at a time.
 
     Returns:
-        `psnr` in decibels and `ssim`, computed in [0, 1], averaged over the images.
+        uint8 `[N, H, W, C]`.
     """
-
-    @jax.jit
-    def compare(keys, images):
-        true = to_unit_range(images)
-        rebuilt = jnp.clip((reconstruct(keys, true) + 1) / 2, 0, 1)
-        true = (true + 1) / 2
-        return psnr(true, rebuilt), msal.ssim(true, rebuilt, data_range=1.0)
-
+    reconstruct = jax.jit(reconstruct)
     keys = jax.random.split(key, len(images))
-    values = [
-        compare(keys[i : i + batch_size], images[i : i + batch_size])
+    batches = [
+        reconstruct(keys[i : i + batch_size], to_unit_range(images[i : i + batch_size]))
         for i in range(0, len(images), batch_size)
     ]
-    psnrs, ssims = (np.concatenate(value) for value in zip(*jax.device_get(values), strict=True))
-    return {"psnr": float(psnrs.mean()), "ssim": float(ssims.mean())}
+    return files.to_uint8((np.concatenate(jax.device_get(batches)) + 1) / 2)

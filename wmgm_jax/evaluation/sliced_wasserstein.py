@@ -1,6 +1,7 @@
 """Sliced Wasserstein distance between patches of two sets of images, at several scales.
 
-Karras et al. 2018, section 5, https://arxiv.org/abs/1710.10196: 7x7 patches of every level of a
+Karras et al. 2018, section 5, https://arxiv.org/abs/1710.10196: patches of 7x7 pixels (smaller
+where the image is) of every level of a
 Laplacian pyramid, compared along random directions. They standardise the patches of either set by
 its own mean and deviation, which hides an error of colour or contrast; here both are standardised
 by those of the reference.
@@ -23,22 +24,23 @@ def sliced_wasserstein(
     """The distance per level and its mean, in units of the reference's standard deviations.
 
     Args:
-        images, reference: uint8, the same number, `[N, H, W, C]`, at least 7 pixels wide.
+        images, reference: uint8 `[N, H, W, C]` and `[M, H, W, C]`.
         seed: of the choice of patches and directions.
 
     Returns:
         By the height of the level ("64", "32", "16", ...) and "mean"; 0 is perfect.
 
     Raises:
-        ValueError: the sets differ in shape.
+        ValueError: the images of the two sets differ in shape.
     """
-    if images.shape != reference.shape:
-        raise ValueError(f"sets of unequal shapes: {images.shape} and {reference.shape}")
+    if images.shape[1:] != reference.shape[1:]:
+        raise ValueError(f"images of unequal shapes: {images.shape[1:]} and {reference.shape[1:]}")
+    count = PATCHES_PER_IMAGE * min(len(images), len(reference))
     random = np.random.default_rng(seed)
     distances = {}
     levels = zip(laplacian_pyramid(images), laplacian_pyramid(reference), strict=True)
     for level, reference_level in levels:
-        ours, theirs = _patches(level, random), _patches(reference_level, random)
+        ours, theirs = (_patches(x, count, random) for x in (level, reference_level))
         mean = theirs.mean((0, 1, 2), keepdims=True)
         std = theirs.std((0, 1, 2), keepdims=True) + 1e-8
         ours, theirs = (((x - mean) / std).reshape(len(x), -1) for x in (ours, theirs))
@@ -72,13 +74,14 @@ def _blur(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _patches(level: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Random patches, `[N * PATCHES_PER_IMAGE, PATCH, PATCH, C]`."""
-    count, height, width, _ = level.shape
-    windows = np.lib.stride_tricks.sliding_window_view(level, (PATCH, PATCH), axis=(1, 2))
-    image = np.repeat(np.arange(count), PATCHES_PER_IMAGE)
-    top = random.integers(height - PATCH + 1, size=len(image))
-    left = random.integers(width - PATCH + 1, size=len(image))
+def _patches(level: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Patches at random places of images in turn, `[count, size, size, C]`."""
+    height, width = level.shape[1:3]
+    size = min(PATCH, height, width)
+    windows = np.lib.stride_tricks.sliding_window_view(level, (size, size), axis=(1, 2))
+    image = np.arange(count) * len(level) // count
+    top = random.integers(height - size + 1, size=count)
+    left = random.integers(width - size + 1, size=count)
     return np.moveaxis(windows[image, top, left], 1, -1)
 
 

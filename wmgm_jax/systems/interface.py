@@ -70,15 +70,19 @@ class Stage:
         players: by name, in the order in which they move.
         export: (averaged parameters by player, averaged batch statistics) -> this stage's entries
             in the parameters of the model.
-        preview: (this stage's entries and `statistics`, keys `[B]`, images `[B, H, W, C]` in
-            [-1, 1]) -> `[B, h, w, C]` in [-1, 1], a picture of what has been learnt so far.
+        compare: (this stage's entries and `statistics`, keys `[B]`, images `[B, H, W, C]` in
+            [-1, 1]) -> (what has been learnt so far, what there is to learn), pictures of the same
+            shape `[B, h, w, C]` in [-1, 1].
+        is_paired: whether the i-th picture learnt should be the i-th one there is to learn, and
+            not only one of their kind.
     """
 
     settings: ConfigDict
     init: Callable[[jax.Array], tuple[dict[str, Params], Params]]
     players: dict[str, Player]
     export: Callable[[dict[str, Params], Params], dict[str, Params]]
-    preview: Callable[[Params, jax.Array, jax.Array], jax.Array]
+    compare: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    is_paired: bool
 
 
 @dataclasses.dataclass(frozen=True)

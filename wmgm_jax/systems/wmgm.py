@@ -233,16 +233,20 @@ class _WMGM:
         def init(key):
             return {"score": self.score_net.init(key, *self.score_inputs())["params"]}, {}
 
-        def preview(params, keys, images):
+        def compare(params, keys, images):
+            """Drawn and true coarsest bands, in the range of images."""
             times = self.process.times(sampling.num_steps, sampling.spacing)
-            return self.draw_coarsest(params, keys, sampling.sampler, times) / 2**self.levels
+            drawn = self.draw_coarsest(params, keys, sampling.sampler, times)
+            true, _ = bands.pyramid(images, self.levels)[-1]
+            return drawn / 2**self.levels, true / 2**self.levels
 
         return Stage(
             settings=settings,
             init=init,
             players={"score": Player(self.score_loss, settings.optimizer)},
             export=lambda params, batch_stats: {"score": params["score"]},
-            preview=preview,
+            compare=compare,
+            is_paired=False,
         )
 
     def msal_stage(self) -> Stage:
@@ -277,9 +281,9 @@ class _WMGM:
             }
             return params, {_scale(k): batch_stats for k in self.scales}
 
-        def preview(params, keys, images):
-            """True images beside those rebuilt from their coarsest band."""
-            return jnp.concatenate([images, self.reconstruct(params, keys, images)], axis=2)
+        def compare(params, keys, images):
+            """Images rebuilt from their true coarsest bands, and the images."""
+            return self.reconstruct(params, keys, images), images
 
         return Stage(
             settings=settings,
@@ -297,7 +301,8 @@ class _WMGM:
                 "generator": params["generator"],
                 "batch_stats": batch_stats,
             },
-            preview=preview,
+            compare=compare,
+            is_paired=True,
         )
 
     # --- sizes -----------------------------------------------------------------------------------

@@ -1,0 +1,64 @@
+"""Sets of images to compare, from files: a folder, an `.npz` or an `.npy`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from wmgm_jax import data, image_folder
+from wmgm_jax.errors import UserError
+
+
+def open_set(
+    path: str, flag: str, shape: tuple[int, int, int] | None = None, cache_dir: str = ""
+) -> data.Source:
+    """All images of a folder or an array file.
+
+    Args:
+        path: a folder of images, of any nesting; an `.npz` with one array, or with one named
+            `images`; or an `.npy`. Arrays are uint8 `[N, H, W, C]` or `[N, H, W]`, C 1 or 3.
+        flag: what gave the path, for messages.
+        shape: (H, W, C) that the images must have. A folder is cropped and resized to it, an
+            array is refused where it differs. None for that of the array or of the first image.
+        cache_dir: where decoded folders are kept; "" for the user's cache directory.
+
+    Raises:
+        UserError: there is no such file, or its content is something else.
+    """
+    place = Path(path).expanduser()
+    if place.is_dir():
+        return data.from_array(image_folder.open_images(place, shape=shape, cache_dir=cache_dir))
+    if place.suffix not in (".npy", ".npz") or not place.is_file():
+        raise UserError(f"{flag}={path} is not a folder of images, an .npz or an .npy file")
+    images = _read_array(place, flag)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise UserError(
+            f"{flag}={path} holds {images.dtype} {list(images.shape)}: give uint8 [N, H, W, C] "
+            "with C 1 or 3"
+        )
+    if not len(images):
+        raise UserError(f"{flag}={path} holds no image")
+    if shape is not None and images.shape[1:] != shape:
+        raise UserError(
+            f"{flag}={path} holds images {list(images.shape[1:])}, to be compared with "
+            f"{list(shape)}: give both sets the same size"
+        )
+    return data.from_array(images)
+
+
+def _read_array(path: Path, flag: str) -> np.ndarray:
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.load(path, allow_pickle=False) as arrays:
+            names = arrays.files
+            if "images" not in names and len(names) != 1:
+                raise UserError(
+                    f"{flag}={path} holds arrays {', '.join(names) or 'none'}: name one 'images'"
+                )
+            return arrays["images" if "images" in names else names[0]]
+    except UserError:
+        raise
+    except Exception as error:  # Damaged files make NumPy raise almost anything.
+        raise UserError(f"{flag}={path} cannot be read: {image_folder.one_line(error)}") from error

@@ -1,0 +1,67 @@
+"""How sure a measure is."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from scipy import stats
+
+SUBSETS = 10
+CONFIDENCE = 0.95
+# A measure of fewer images says more of their number than of their quality.
+_SMALLEST_SUBSET = 8
+
+METHOD = (
+    f"{CONFIDENCE:.0%}, Student's t over the values of {SUBSETS} disjoint subsets of the generated "
+    "images, about the value of them all"
+)
+
+
+def subsets(count: int) -> list[np.ndarray] | None:
+    """Indices of disjoint subsets of `count` images, or None where there are too few.
+
+    Every subset is spread over the whole order, in which neighbours may be alike.
+    """
+    if count < SUBSETS * _SMALLEST_SUBSET:
+        return None
+    return [np.arange(first, count, SUBSETS) for first in range(SUBSETS)]
+
+
+def half_width(values: list[float]) -> float:
+    """Half of the confidence interval of a mean-like measure of all the images.
+
+    The measure of a subset of n/K images spreads sqrt(K) times as wide as that of n images.
+
+    Args:
+        values: of the measure on K disjoint subsets of equal size.
+    """
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
+
+
+def measured(
+    function: Callable[[np.ndarray], Mapping[str, float]], images: np.ndarray
+) -> dict[str, dict[str, object]]:
+    """Values and confidence intervals of the measures of a set of images.
+
+    Args:
+        function: images, or features, `[N, ...]` -> values by name.
+        images: `[N, ...]`.
+
+    Returns:
+        By name: `value`, `interval` (low, high; None where there are too few images).
+    """
+    values = function(images)
+    parts = subsets(len(images))
+    if parts is None:
+        return {name: {"value": value, "interval": None} for name, value in values.items()}
+    series = [function(images[part]) for part in parts]
+    return {
+        name: with_interval(value, [values[name] for values in series])
+        for name, value in values.items()
+    }
+
+
+def with_interval(value: float, values: list[float]) -> dict[str, object]:
+    """A value and its interval, from the values of subsets."""
+    margin = half_width(values)
+    return {"value": value, "interval": [value - margin, value + margin]}

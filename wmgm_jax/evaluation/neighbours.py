@@ -1,0 +1,82 @@
+"""The training images nearest to generated ones: memorisation at a glance."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from wmgm_jax import data, files
+from wmgm_jax.evaluation.features import Inception
+from wmgm_jax.evaluation.nearest import nearest
+
+SAMPLES = 8
+NEIGHBOURS = 5
+_COARSE = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbours:
+    """Samples and what they are nearest to.
+
+    Attributes:
+        picture: uint8, a row a sample: the sample, then its neighbours, the nearest first.
+        nearest_distance: median distance of samples to the nearest training image.
+        nearest_distance_of_reference: the same of reference images, which no model has seen:
+            samples that are much nearer are copies.
+        space: where distances are measured.
+    """
+
+    picture: np.ndarray
+    nearest_distance: float
+    nearest_distance_of_reference: float
+    space: str
+
+
+def neighbours(
+    generated: data.Source,
+    reference: data.Source,
+    training: data.Source,
+    inception: Inception | None,
+    cache_dir: Path,
+    count: int = 64,
+) -> Neighbours:
+    """Finds the nearest training images of a few samples.
+
+    Args:
+        generated, reference, training: the images; of the last at most `features.KEPT`.
+        inception: measures distances; without it, pixels averaged down to about 16x16 do.
+        cache_dir: where the features of the training images are kept.
+        count: samples and reference images behind the median distances.
+    """
+    if inception is not None:
+        space, features = "Inception features", inception.features
+        batches = [inception.cached_feature_set(training, cache_dir).kept]
+    else:
+        space, features = "pixels of about 16x16", _coarse_pixels
+        batches = _coarse_batches(training)
+    samples, others = data.spread(generated, count), data.spread(reference, count)
+    queries = features(np.concatenate([samples, others]))
+    distances, indices = nearest(queries, batches, min(NEIGHBOURS, len(training)))
+    shown = min(SAMPLES, len(samples))
+    rows = [np.stack([samples[i], *training.take(indices[i])]) for i in range(shown)]
+    first = distances[:, 0]
+    return Neighbours(
+        picture=files.grid(np.concatenate(rows), columns=1 + indices.shape[1]),
+        nearest_distance=float(np.median(first[: len(samples)])),
+        nearest_distance_of_reference=float(np.median(first[len(samples) :])),
+        space=space,
+    )
+
+
+def _coarse_batches(source: data.Source, size: int = 1024) -> Iterator[np.ndarray]:
+    for first in range(0, len(source), size):
+        yield _coarse_pixels(source.take(np.arange(first, min(first + size, len(source)))))
+
+
+def _coarse_pixels(images: np.ndarray) -> np.ndarray:
+    """Averages of blocks, in [0, 1], float32 `[N, D]`."""
+    x = images.astype(np.float32) / 255
+    while min(x.shape[1:3]) >= 2 * _COARSE and not any(side % 2 for side in x.shape[1:3]):
+        x = (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
+    return x.reshape(len(x), -1)

@@ -1,0 +1,81 @@
+"""The evaluation of a trained model: draw, rebuild, compare, report."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from wmgm_jax import data, files, sampling, systems
+from wmgm_jax.evaluation import ImageSets, Measures, outputs, reconstructed
+from wmgm_jax.evaluation.reconstruction import rebuild
+from wmgm_jax.metrics import read_metrics
+
+# Images are rebuilt for at most so many of the reference.
+_REBUILT = 1024
+
+
+def evaluate_model(
+    model: sampling.Model, workdir: Path, train: data.Source, reference: data.Source
+) -> None:
+    """Draws `evaluation.num_images` images and writes the grid, the values and the report.
+
+    Args:
+        model: with what its config says of sampling and evaluation.
+        workdir: the folder of its run, which gets the files.
+        train: the images it was trained on.
+        reference: the images to compare with.
+    """
+    settings = model.config.evaluation
+    generated = _draw_to_disk(model, workdir / "samples" / "evaluated.npy", settings.num_images)
+    grid = files.grid(data.spread(generated, settings.grid_images))
+    files.write_png(workdir / "samples" / "grid.png", grid)
+    subject = outputs.Subject(
+        title=workdir.resolve().name,
+        sets=ImageSets(generated, reference, train),
+        levels=model.config.wavelet.levels,
+        facts={
+            "system": model.config.system,
+            "step": model.step,
+            "sampling": model.config.sampling.to_dict(),
+        },
+        measures=_rebuilt(model, reference),
+        records=read_metrics(workdir / "metrics.jsonl"),
+    )
+    outputs.write(subject, workdir, settings, model.config.data.cache_dir)
+
+
+def draw(model: sampling.Model, num: int, seed: int) -> Iterator[np.ndarray]:
+    """Batches of uint8 `[b, H, W, C]`, `num` images in all, with a progress bar."""
+    with tqdm(total=num, desc="sampling", unit="image", disable=not sys.stderr.isatty()) as bar:
+        for images in sampling.sample_batches(model, jax.random.key(seed), num):
+            yield files.to_uint8(images)
+            bar.update(len(images))
+
+
+def _draw_to_disk(model: sampling.Model, path: Path, num: int) -> data.Source:
+    """Images that are mapped into memory, however many they are."""
+    shape = (num, *model.config.data.image_size, model.config.data.channels)
+    with files.atomic_writer(path) as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for images in draw(model, num, seed=0):
+            file.write(images.tobytes())
+    return data.from_array(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _rebuilt(model: sampling.Model, reference: data.Source) -> Measures:
+    """PSNR and SSIM of reference images rebuilt from their coarsest band, where there is one."""
+    system = systems.build(model.config)
+    if system.reconstruct is None:
+        return {}
+    images = data.spread(reference, min(_REBUILT, model.config.evaluation.num_images))
+    rebuilt = rebuild(
+        lambda keys, images: system.reconstruct(model.params, keys, images),
+        images,
+        jax.random.key(model.config.seed),
+        model.config.sampling.batch_size,
+    )
+    return reconstructed(rebuilt, images)

@@ -1,0 +1,94 @@
+"""What a stage has learnt so far: pictures, cheap measures, and the best checkpoint by one."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from wmgm_jax import data, files
+from wmgm_jax.checkpoints import Checkpoints
+from wmgm_jax.evaluation import quick
+from wmgm_jax.metrics import read_metrics
+from wmgm_jax.runs import Run
+from wmgm_jax.systems.bands import to_unit_range
+from wmgm_jax.systems.interface import Stage
+
+
+class Progress:
+    """Compares what a stage generates with what it should, while it trains."""
+
+    def __init__(self, run: Run, name: str, stage: Stage, first_step: int):
+        """
+        Args:
+            run: the run.
+            name, stage: the stage.
+            first_step: the step from which the run goes on.
+        """
+        self._run, self._name, self._stage = run, name, stage
+        self._compare = jax.jit(stage.compare)
+        self._measure = run.config.evaluation.best_measure
+        self._checkpoints = Checkpoints(run.workdir / "best" / name, keep=1)
+        self._least = min(
+            (
+                record[self._measure]
+                for record in read_metrics(run.workdir / "metrics.jsonl")
+                if record["stage"] == name
+                and record["step"] <= first_step
+                and self._measure in record
+            ),
+            default=np.inf,
+        )
+
+    def preview(self, step: int, model: Any) -> None:
+        """Writes pictures to `samples/<stage>_<step>.png`.
+
+        Args:
+            step: steps taken.
+            model: the stage's entries and `statistics` in the parameters of the model.
+        """
+        generated, true = self._pictures(model, self._run.config.train.preview_images)
+        if self._stage.is_paired:
+            generated = np.concatenate([true, generated], axis=2)
+        path = self._run.workdir / "samples" / f"{self._name}_{step:07d}.png"
+        files.write_png(path, files.grid(files.enlarge(generated)))
+
+    def measure(self, model: Any) -> dict[str, float]:
+        """The measures of `evaluation.quick` on validation images."""
+        pictures = self._pictures(model, self._run.config.evaluation.every_images)
+        return quick.measures(*pictures, self._stage.is_paired)
+
+    def keep_best(self, step: int, values: dict[str, float], tree: Any) -> None:
+        """Saves a checkpoint to `best/<stage>` if it measures less than any before.
+
+        Args:
+            step: steps taken.
+            values: of `measure`, on the first host; the others wait for its word.
+            tree: the `model` tree of a checkpoint.
+        """
+        value = np.float64(values.get(self._measure, np.inf))
+        if jax.process_count() > 1:
+            value = multihost_utils.broadcast_one_to_all(value)
+        if value < self._least:
+            self._least = value
+            self._checkpoints.save(step, tree)
+            self._checkpoints.wait()
+
+    def close(self) -> None:
+        self._checkpoints.close()
+
+    def _pictures(self, model: Any, count: int) -> list[np.ndarray]:
+        """(generated, true), uint8 `[N, h, w, C]`, of at most `count` validation images."""
+        batch_size = min(count, len(self._run.valid), self._run.config.sampling.batch_size)
+        # Whole batches, so that one program serves them all.
+        count = min(count, len(self._run.valid)) // batch_size * batch_size
+        images = to_unit_range(data.spread(self._run.valid, count))
+        keys = jax.random.split(jax.random.key(self._run.config.seed), count)
+        batches = [
+            self._compare(model, keys[i : i + batch_size], images[i : i + batch_size])
+            for i in range(0, count, batch_size)
+        ]
+        return [
+            files.to_uint8((np.concatenate(pictures) + 1) / 2)
+            for pictures in zip(*jax.device_get(batches), strict=True)
+        ]
