@@ -116,8 +116,8 @@ def test_neighbours_find_the_copies(crops, inception, tmp_path):
     for network in (None, inception):
         found = neighbours(*sets, network, tmp_path)
         assert found.nearest_distance < 0.3 * found.nearest_distance_of_reference
-        columns = [found.picture[:, 2 + 34 * k : 34 * (k + 1)] for k in range(2)]
-        difference = columns[0][2:34].astype(int) - columns[1][2:34]
+        columns = [found.picture[:, 2 + 66 * k : 66 * (k + 1)] for k in range(2)]
+        difference = columns[0][2:66].astype(int) - columns[1][2:66]
         assert np.abs(difference).max() <= 2
 
 

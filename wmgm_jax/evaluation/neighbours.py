@@ -62,7 +62,7 @@ def neighbours(
     rows = [np.stack([samples[i], *training.take(indices[i])]) for i in range(shown)]
     first = distances[:, 0]
     return Neighbours(
-        picture=files.grid(np.concatenate(rows), columns=1 + indices.shape[1]),
+        picture=files.grid(files.enlarge(np.concatenate(rows)), columns=1 + indices.shape[1]),
         nearest_distance=float(np.median(first[: len(samples)])),
         nearest_distance_of_reference=float(np.median(first[len(samples) :])),
         space=space,

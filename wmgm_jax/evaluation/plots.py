@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from wmgm_jax.evaluation.marginals import histograms
 from wmgm_jax.evaluation.power_spectrum import power_spectrum
@@ -31,13 +32,19 @@ def training_curves(records: Sequence[Mapping[str, Any]], stage: str) -> Figure:
         if sum(name in record for record in records) > 1
     ]
     panels = [losses, *([name] for name in measures)]
-    figure = Figure(figsize=(3.4 * len(panels), 2.6), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.5 * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in places[len(panels) :]:
+        axes.axis("off")
+    for axes, panel in zip(places, panels, strict=False):
         for name, colour in zip(panel, _CYCLE, strict=False):
             points = [(r["step"], r[name]) for r in records if name in r]
             marker = "o" if len(points) < 12 else None
             label = name.replace("_", " ")
             axes.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, ms=3)
+        axes.ticklabel_format(axis="y", useOffset=False)
         _finish(axes, "step", "")
         axes.legend(frameon=False, fontsize=8)
     return figure
@@ -54,6 +61,7 @@ def spectra(sets: Mapping[str, np.ndarray]) -> Figure:
     for name, images in sets.items():
         frequencies, power = power_spectrum(images / 127.5 - 1)
         axes.loglog(frequencies, power, color=COLOURS[name], label=name)
+    axes.xaxis.set_minor_formatter(NullFormatter())
     _finish(axes, "cycles per pixel", "power")
     axes.legend(frameon=False, fontsize=8)
     return figure
@@ -73,7 +81,7 @@ def band_marginals(generated: np.ndarray, reference: np.ndarray, levels: int) ->
     for row, (scale, bands) in zip(panels, reversed(tree.items()), strict=True):
         for axes in row[len(bands) :]:
             axes.axis("off")
-        for axes, (band, facts) in zip(row, sorted(bands.items()), strict=False):
+        for axes, (band, facts) in zip(row, bands.items(), strict=False):
             centres = (facts["edges"][1:] + facts["edges"][:-1]) / 2
             for name, key in (("reference", "density_reference"), ("generated", "density")):
                 density = np.where(facts[key] > 0, facts[key], np.nan)
