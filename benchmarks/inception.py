@@ -1,0 +1,89 @@
+"""How fast do Inception features come, how near is that to the machine's floor, and does memory
+stay where it is?
+
+  python -m benchmarks.inception [--images=256] [--batch_size=32] [--side=128]
+
+Random weights, whose features take the same time. The floor is the time of the network's FLOPs at
+the rate of a large float32 matrix product, measured in the same run.
+"""
+
+import argparse
+import resource
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wmgm_jax.evaluation.features import Inception
+from wmgm_jax.networks.inception import InceptionV3, to_rgb
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=256, help="images to extract features of")
+    parser.add_argument("--batch_size", type=int, default=32, help="over all devices")
+    parser.add_argument("--side", type=int, default=128, help="pixels of an image's side")
+    arguments = parser.parse_args()
+
+    image = jnp.zeros((1, arguments.side, arguments.side, 3))
+    shapes = jax.eval_shape(InceptionV3().init, jax.random.key(0), image)["params"]
+    params = jax.tree.map(lambda x: jnp.full(x.shape, 1e-3, x.dtype), shapes)
+    flops = float(
+        jax.jit(lambda x: InceptionV3().apply({"params": params}, to_rgb(x)))
+        .lower(image)
+        .compile()
+        .cost_analysis()["flops"]
+    )
+
+    inception = Inception(params, "random", arguments.batch_size)
+    inception.features(np.zeros((arguments.batch_size, *image.shape[1:]), np.uint8))  # compiles
+    first_peak = peak_memory()
+    start = time.perf_counter()
+    inception.feature_set(_Noise(arguments.images, arguments.side), by_subset=True)
+    rate = arguments.images / (time.perf_counter() - start)
+    peak = matrix_product_rate()
+    print(f"{jax.devices()[0].device_kind}, {jax.device_count()} devices, jax {jax.__version__}")
+    print(f"{rate:.1f} images/s, batches of {arguments.batch_size}, {arguments.side} pixels")
+    print(f"{flops / 1e9:.2f} GFLOP an image, {rate * flops / 1e9:.0f} GFLOP/s")
+    print(f"matrix product {peak / 1e9:.0f} GFLOP/s: floor {peak / flops:.1f} images/s")
+    print(f"{rate * flops / peak:.0%} of the floor's rate")
+    print(f"peak memory {first_peak:.2f} GB after a batch, {peak_memory():.2f} GB at the end")
+
+
+class _Noise:
+    """Images made when they are asked for."""
+
+    def __init__(self, count: int, side: int):
+        self.image_shape, self._count = (side, side, 3), count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        random = np.random.default_rng(indices[0])
+        return random.integers(0, 256, (len(indices), *self.image_shape), np.uint8)
+
+
+def matrix_product_rate(side: int = 4096) -> float:
+    """FLOP/s of the best of five float32 products."""
+    product = jax.jit(lambda x: jnp.dot(x, x, precision="highest"))
+    x = jnp.ones((side, side))
+    product(x).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product(x).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds)
+
+
+def peak_memory() -> float:
+    """Of this process, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+if __name__ == "__main__":
+    main()
