@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
 
     config.process.schedule = "linear"
 
-    config.score.num_steps = 1400
+    config.score.num_steps = 1100
     config.score.batch_size = 32
     config.score.ema_decay = 0.998
     config.score.prediction = "velocity"
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.score.network.num_blocks = 1
     config.score.network.attention_levels = (1, 2)
 
-    config.msal.num_steps = 700
+    config.msal.num_steps = 500
     config.msal.batch_size = 16
     config.msal.ema_decay = 0.995
     config.msal.generator_optimizer.learning_rate = 1e-3
@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
     config.msal.discriminator.num_blocks = 3
 
     config.train.log_every = 50
-    config.train.preview_every = 500
+    config.train.preview_every = 400
     config.train.preview_images = 36
     config.train.checkpoint_every = 500
 
