@@ -2,10 +2,13 @@
 
 import csv
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wmgm_jax import files
+
+_log = logging.getLogger("wmgm_jax.experiments")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -21,6 +24,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     writer.writerows(rows)
     files.write_text(path.with_suffix(".csv"), text.getvalue())
     files.write_text(path.with_suffix(".md"), markdown(rows))
+    _log.info("wrote %s", path.with_suffix(".md"))
 
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:

@@ -106,6 +106,14 @@ def test_the_other_branch_of_every_setting(folder_flags, faces, run, tmp_path):
         best = min((6, 12), key=lambda step: measured[stage, step])
         assert [path.name for path in (workdir / "best" / stage).glob("[0-9]*")] == [str(best)]
     assert run(*flags, "--checkpoint=best")[0] == 0
+    # A run measured against other images keeps its own evaluation.
+    code, _, log = run(*flags[:1], "--mode=evaluate", f"--reference={faces}")
+    assert code == 0, log
+    assert json.loads((workdir / "evaluation.json").read_text()) == again
+    (folder,) = (workdir / "evaluations").iterdir()
+    other = json.loads((folder / "evaluation.json").read_text())
+    assert other["reference"] == str(faces)
+    assert other["images"]["reference"]["count"] == 16
     # Any images against any others: what was drawn, against the folder of what was trained on.
     files = (
         f"--generated={samples / 'images.npz'}",
@@ -173,6 +181,8 @@ def test_inspect_every_config(name, run):
         ((TINY, "--config.msal.generator.depth=40"), ["depth", "at most 10"]),
         ((TINY, "--config.msal.mse_weight=-3.0"), ["mse_weight", "at least 0"]),
         ((TINY, "stray"), ["stray", "--help"]),
+        (("--mode=sample", "--config.seed=2"), ["--config.seed", "missing"]),
+        ((TINY, "--config.data.validation_fraction=0.0"), ["validation_fraction", "between 0"]),
         ((TINY, "--mode=dance"), ["mode", "dance"]),
         (("--config=configs/afhq_cat.py",), ["data/afhq_cat", "clovaai/stargan-v2"]),
         (("--config=configs/celebahq.py:30k",), ["data/celebahq_30k", "30,000"]),
@@ -207,6 +217,7 @@ def test_mistakes_that_show_late(run, tmp_path):
     flags = (TINY, f"--workdir={workdir}", "--config.stages=score")
     assert run(*flags)[0] == 0
     fails(run(*flags, "--config.score.batch_size=4"), str(workdir), r"score\.batch_size")
+    fails(run(*flags, "--config.data.dir=elsewhere"), r"data\.dir")
     # What does not change the model may change.
     assert run(*flags, "--config.train.log_every=1", "--config.score.num_steps=13")[0] == 0
 
@@ -228,5 +239,5 @@ def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path):
 def test_help_says_what_the_modes_do(run):
     code, output, _ = run("--help")
     assert code == 0
-    for word in ("--mode", "--workdir", "sample", "inspect", "num_samples", "coordinator"):
+    for word in ("--config:", "--mode", "--workdir", "inspect", "num_samples", "coordinator"):
         assert word in output

@@ -110,7 +110,8 @@ def _files(workdir: Path) -> set[str]:
     return {os.path.join(folder, name) for folder, _, names in os.walk(workdir) for name in names}
 
 
-def test_sigterm_saves_a_checkpoint_first(reference, start, run, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_a_checkpoint_first(number, reference, start, run, tmp_path):
     workdir = tmp_path / "preempted"
     # No checkpoint of its own is due before the last step.
     flags = (TINY, f"--workdir={workdir}", "--config.train.checkpoint_every=1000")
@@ -119,7 +120,7 @@ def test_sigterm_saves_a_checkpoint_first(reference, start, run, tmp_path):
     while not (metrics.exists() and metrics.stat().st_size):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, log = process.communicate()
     assert process.returncode == 143, log
     saved = [int(path.name) for path in (workdir / "checkpoints" / "score").iterdir()]

@@ -17,13 +17,21 @@ from wmgm_jax.preemption import Preempted
 
 _EXIT_USER_ERROR = 2
 _EXIT_PREEMPTED = 143  # as a process that SIGTERM has ended
+_EXIT_INTERRUPTED = 130  # as a process that Ctrl-C has ended
 
 _log = logging.getLogger("wmgm_jax")
 
 
 def define_config(default: str | None = None) -> None:
     """Defines `--config`, a file with `get_config()`, and a flag for each of its settings."""
-    config_flags.DEFINE_config_file("config", default, "The config file.", lock_config=True)
+    config_flags.DEFINE_config_file(
+        "config",
+        default,
+        "The config file; every setting of wmgm_jax/config.py is a flag, --config.SECTION.NAME.",
+        lock_config=True,
+    )
+    # Where --help looks for what is worth telling.
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
 
 
 def given_config() -> ConfigDict:
@@ -67,6 +75,9 @@ def run(command: Callable[[], None]) -> None:
         except Preempted as preempted:
             _log.warning("%s", preempted)
             sys.exit(_EXIT_PREEMPTED)
+        except KeyboardInterrupt:
+            _log.warning("stopped at once; training goes on from its last checkpoint")
+            sys.exit(_EXIT_INTERRUPTED)
 
     app.run(main, flags_parser=_parse_flags)
 
@@ -79,6 +90,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         return remaining
     except SystemExit:
         sys.exit(0)  # Help was asked for, which absl takes for an error.
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname.startswith("config."):
+            _fail(f"--{error.flagname} changes a setting of a --config, which is missing")
+        _fail(f"{_one_line(error)}; see --help")
     except flags.Error as error:
         _fail(f"{_one_line(error)}; see --help")
     except OSError:
@@ -111,4 +126,8 @@ def _fail(message: str) -> None:
 def _one_line(error: Exception) -> str:
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
-    return " ".join(str(error).split())
+    # Of a KeyError the text is the key's representation.
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    lines = str(text).strip().splitlines() or [type(error).__name__]
+    # Some errors carry the traceback of another, whose last line is what it is about.
+    return " ".join(lines[-1:] if "Traceback" in str(text) else lines).strip()

@@ -116,7 +116,6 @@ def _optimizer(learning_rate: float, weight_decay: float) -> dict[str, Any]:
 # it lasts or where it reads, not what it computes at a given step.
 _FREE = (
     "stages",
-    "data.dir",
     "data.cache_dir",
     "data.missing_hint",
     "score.num_steps",
@@ -203,6 +202,7 @@ def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
         UserError: an unknown or missing key, or a value that cannot work.
     """
     _check_keys(config)
+    _check_types(config)
     _expect(config.system in systems, "system", f"one of {', '.join(systems)}", config.system)
     _check_ranges(config)
     _check_sizes(config)
@@ -211,10 +211,24 @@ def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
 
 def _check_keys(config: ConfigDict) -> None:
     expected, given = dict(_leaves(base())), dict(_leaves(config))
-    for key in given.keys() - expected.keys():
+    for key in sorted(given.keys() - expected.keys()):
         raise UserError(f"config.{key} is not a setting: see wmgm_jax/config.py for those that are")
-    for key in expected.keys() - given.keys():
+    for key in sorted(expected.keys() - given.keys()):
         raise UserError(f"config.{key} is missing: build the config from wmgm_jax.config.base()")
+
+
+def _check_types(config: ConfigDict) -> None:
+    given = dict(_leaves(config))
+    for key, default in _leaves(base()):
+        value = given[key]
+        if default is None:  # a number, or None
+            holds = value is None or isinstance(value, int | float)
+        elif isinstance(default, float):
+            holds = isinstance(value, int | float) and not isinstance(value, bool)
+        else:
+            holds = type(value) is type(default)
+        expected = "a number or None" if default is None else type(default).__name__
+        _expect(holds, key, f"of type {expected}", value)
 
 
 def _check_ranges(config: ConfigDict) -> None:
@@ -229,8 +243,10 @@ def _check_ranges(config: ConfigDict) -> None:
             _expect(value > 0, key, "above 0", value)
         if key.endswith(_NOT_NEGATIVE):
             _expect(value >= 0, key, "at least 0", value)
-        if key.endswith(("ema_decay", "dropout", "validation_fraction")):
+        if key.endswith(("ema_decay", "dropout")):
             _expect(0 <= value < 1, key, "in [0, 1)", value)
+    share = config.data.validation_fraction
+    _expect(0 < share < 1, "data.validation_fraction", "between 0 and 1", share)
     end, limit = config.process.T, 1 if config.process.schedule == "cosine" else float("inf")
     _expect(end is None or 0 < end < limit, "process.T", f"between 0 and {limit}", end)
 

@@ -77,7 +77,8 @@ def open_images(
 
     Args:
         directory: an existing folder.
-        shape: (H, W, C) to crop and resize to; None for that of the first image.
+        shape: (H, W, C) to crop and resize to; None for that of the first image, with its sides
+            rounded down to even.
         cache_dir: as of `open_folder`.
 
     Returns:
@@ -97,12 +98,14 @@ def open_images(
 
 
 def _shape(path: Path) -> tuple[int, int, int] | None:
-    """(H, W, C) of an image file as it is shown, or None where it cannot be read."""
+    """(H, W, C) of an image file as it is shown, even, or None where it cannot be had."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
             shown = ImageOps.exif_transpose(image)
             is_grey = image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I")
-            return shown.height, shown.width, 1 if is_grey else 3
+            # Even, so that a wavelet transform can halve it.
+            height, width = (side - side % 2 for side in (shown.height, shown.width))
+            return (height, width, 1 if is_grey else 3) if height and width else None
     except Exception:  # Damaged files make Pillow's readers raise almost anything.
         return None
 

@@ -123,9 +123,16 @@ def _evaluate() -> None:
     workdir = _workdir()
     model = _trained_model(workdir)
     train, reference = runs.open_sources(model.config)
+    facts = {"checkpoint": _CHECKPOINT.value, "reference": _REFERENCE.value or "validation images"}
+    folder = workdir
     if _REFERENCE.value is not None:
         reference = image_sets.open_set(_REFERENCE.value, "--reference", train.image_shape)
-    evaluate_model(model, workdir, train, reference)
+        facts["preparation"] = image_sets.PREPARATION
+    if _REFERENCE.value is not None or _CHECKPOINT.value != "last":
+        # The run's own evaluation stays.
+        name = Path(_REFERENCE.value or "validation").resolve().stem
+        folder = workdir / "evaluations" / f"{name}_{_CHECKPOINT.value}"
+    evaluate_model(model, workdir, train, reference, folder=folder, facts=facts)
 
 
 def _inspect() -> None:
@@ -162,7 +169,11 @@ def _compare_files(generated: str) -> None:
         raise UserError("--reference is missing: name the images to compare --generated with")
     config = cli.given_config() if cli.config_path() is not None else configs.base()
     cache_dir = config.data.cache_dir
-    images = image_sets.open_set(generated, "--generated", cache_dir=cache_dir)
+    overrides = cli.config_overrides() if cli.config_path() is not None else {}
+    shape = None
+    if "data.image_size" in overrides:
+        shape = (*config.data.image_size, config.data.channels)
+    images = image_sets.open_set(generated, "--generated", shape, cache_dir=cache_dir)
     reference = image_sets.open_set(
         _REFERENCE.value, "--reference", images.image_shape, cache_dir=cache_dir
     )
@@ -171,7 +182,11 @@ def _compare_files(generated: str) -> None:
         title=f"{generated} against {_REFERENCE.value}",
         sets=ImageSets(images, reference),
         levels=_levels(images.image_shape, config.wavelet.levels),
-        facts={"generated": generated, "reference": _REFERENCE.value},
+        facts={
+            "generated": generated,
+            "reference": _REFERENCE.value,
+            "preparation": image_sets.PREPARATION,
+        },
     )
     outputs.write(subject, folder, config.evaluation, cache_dir)
 

@@ -133,9 +133,9 @@ class Reporter:
                 value = float(np.asarray(value).reshape(()))
                 if not math.isfinite(value):
                     raise UserError(
-                        f"{metric} of stage {self._name} is {value} at step {step + 1}: the last "
-                        "checkpoint is kept; lower the learning rate or set clip_norm, and run "
-                        "again with another --workdir"
+                        f"{metric} of stage {self._name} is {value} at step {step + 1}: "
+                        "checkpoints of before are kept; lower the learning rate or set "
+                        "clip_norm, and run again with another --workdir"
                     )
                 values.setdefault(metric, []).append(value)
         seconds = time.monotonic() - self._window_start

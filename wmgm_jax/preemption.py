@@ -1,10 +1,13 @@
-"""Notice that the machine is about to be taken away."""
+"""Notice that a run is to stop: the machine is taken away, or someone presses Ctrl-C."""
 
+import logging
 import signal
 import threading
 
 import jax
 from jax.experimental import multihost_utils
+
+_log = logging.getLogger(__name__)
 
 
 class Preempted(Exception):  # noqa: N818 - an outcome, not an error
@@ -12,7 +15,9 @@ class Preempted(Exception):  # noqa: N818 - an outcome, not an error
 
 
 class Preemption:
-    """Whether SIGTERM has come, as a context that puts the former handler back.
+    """Whether SIGTERM or SIGINT has come, as a context that puts the former handlers back.
+
+    A second SIGINT finds its former handler, which stops at once.
 
     With several hosts JAX's own service watches for the signal, and agrees with the other hosts
     on the step after which all of them save.
@@ -24,15 +29,22 @@ class Preemption:
             jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
         )
         if self._handles_signal:
-            self._former = signal.signal(signal.SIGTERM, self._on_signal)
+            self._former = {
+                number: signal.signal(number, self._on_signal)
+                for number in (signal.SIGTERM, signal.SIGINT)
+            }
         return self
 
     def __exit__(self, *_) -> None:
         if self._handles_signal:
-            signal.signal(signal.SIGTERM, self._former)
+            for number, former in self._former.items():
+                signal.signal(number, former)
 
-    def _on_signal(self, *_) -> None:
+    def _on_signal(self, number: int, _) -> None:
         self._received = True
+        if number == signal.SIGINT:
+            _log.warning("stopping after this step; Ctrl-C again stops at once")
+            signal.signal(number, self._former[number])
 
     def requested(self, step: int) -> bool:
         """Whether to save after `step` and stop; every host gets the same answer."""

@@ -102,11 +102,17 @@ def check_same_model(workdir: Path, config: ConfigDict, other: ConfigDict) -> No
         UserError: the two do not train the same model.
     """
     keys = configs.different(config, other)
-    if keys:
-        raise UserError(
-            f"{workdir} holds a run with another {', '.join('config.' + key for key in keys)}: "
-            "use its settings, or another --workdir"
-        )
+    if not keys:
+        return
+    named = ", ".join("config." + key for key in keys[:5])
+    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+    reason = ""
+    if any(key.endswith("num_steps") for key in keys):
+        reason = " (the cosine decay of its learning rate follows the number of steps)"
+    raise UserError(
+        f"{workdir} holds a run with another {named}{more}{reason}: use its settings, or another "
+        "--workdir"
+    )
 
 
 def _check_batch(name: str, stage: Stage, num_images: int) -> None:

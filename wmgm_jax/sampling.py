@@ -63,6 +63,8 @@ def load(
             checkpoints = Checkpoints(directory)
             restored = checkpoints.restore()
             checkpoints.close()
+        if restored is None and checkpoint == "best":
+            raise UserError(f"{directory} holds no checkpoint: use --checkpoint=last")
         if restored is None:
             raise UserError(
                 f"{workdir}: stage {name} has no checkpoint yet; train it with the run's --config, "
@@ -82,7 +84,10 @@ def read_config(workdir: Path) -> ConfigDict:
     """
     path = workdir / "config.json"
     try:
-        config = ConfigDict(json.loads(path.read_text()))
+        settings = json.loads(path.read_text())
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no settings")
+        config = ConfigDict(settings)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: {workdir} is not the folder of a run") from None
     except (ValueError, OSError) as error:

@@ -103,10 +103,16 @@ def _describe(source: data.Source, levels: int) -> dict[str, object]:
             "thresholds": list(THRESHOLDS),
             "by_scale": sparsity(images, levels, THRESHOLDS).tolist(),
         },
-        # A correlation takes three images.
-        "gaussian_divergence": gaussian_divergences(images, levels) if len(images) > 2 else None,
+        "gaussian_divergence": _divergences(images, levels),
         "kurtosis": kurtosis(images, levels),
     }
+
+
+def _divergences(images: np.ndarray, levels: int) -> dict[str, object] | None:
+    try:
+        return gaussian_divergences(images, levels)
+    except ValueError:  # fewer than three images, or images that are all the same
+        return None
 
 
 def reconstructed(rebuilt: np.ndarray, true: np.ndarray) -> Measures:

@@ -7,6 +7,12 @@ import numpy as np
 from wmgm_jax import data, image_folder
 from wmgm_jax.errors import UserError
 
+PREPARATION = (
+    "arrays as they are; image files cropped about the centre to one aspect ratio, resized to one "
+    "size (Lanczos) and brought to one number of channels, those of the first generated image with "
+    "its sides rounded down to even"
+)
+
 
 def open_set(
     path: str, flag: str, shape: tuple[int, int, int] | None = None, cache_dir: str = ""
@@ -18,7 +24,8 @@ def open_set(
             `images`; or an `.npy`. Arrays are uint8 `[N, H, W, C]` or `[N, H, W]`, C 1 or 3.
         flag: what gave the path, for messages.
         shape: (H, W, C) that the images must have. A folder is cropped and resized to it, an
-            array is refused where it differs. None for that of the array or of the first image.
+            array is refused where it differs. None for that of the array or, with its sides
+            rounded down to even, of the first image.
         cache_dir: where decoded folders are kept; "" for the user's cache directory.
 
     Raises:

@@ -177,8 +177,9 @@ def _import_torch(path: Path) -> ModuleType:
         import torch  # Large, and of use only here.
     except ImportError as error:
         raise UserError(
-            f"reading {str(path)!r} takes PyTorch: pip install torch, or convert it where PyTorch "
-            f"is, with {_COMMAND} SOURCE.pth TARGET.npz, and set {_FLAG}=TARGET.npz ({URL})"
+            f"the Inception weights ({path.name}) take PyTorch, once: pip install torch, or "
+            f"convert {URL} elsewhere with {_COMMAND} SOURCE.pth TARGET.npz and set "
+            f"{_FLAG}=TARGET.npz"
         ) from error
     return torch
 

@@ -153,14 +153,31 @@ def _sections(
         sections.append((f"Training of stage {stage}", report.plot(figure)))
     return [
         *sections,
-        ("Power spectra", report.plot(plots.spectra(images))),
+        (
+            "Power spectra",
+            report.paragraph(
+                "Mean power of the frequencies at every distance from zero: too little on the "
+                "right is missing detail, too much is noise."
+            )
+            + report.plot(plots.spectra(images)),
+        ),
         (
             "Marginals of the Haar bands",
-            report.plot(
+            report.paragraph(
+                "How the coefficients of every band are distributed, in units of the reference's "
+                "standard deviation; scale 1 is the finest."
+            )
+            + report.plot(
                 plots.band_marginals(images["generated"], images["reference"], subject.levels)
             ),
         ),
-        ("Sparsity of the detail bands", report.plot(plots.sparsities(tree["bands"]))),
+        (
+            "Sparsity of the detail bands",
+            report.paragraph(
+                "The share of detail coefficients no larger than a threshold, of images in [0, 1]."
+            )
+            + report.plot(plots.sparsities(tree["bands"])),
+        ),
         ("Everything", report.folded("evaluation.json", tree)),
     ]
 
@@ -174,7 +191,11 @@ def _measures(tree: Mapping[str, Any]) -> str:
     }
     rows = report.measures_table(measures, HEADLINES)
     detail = report.measures_table(measures, rest)
-    note = report.paragraph(f"Intervals: {tree['method']['intervals']}.")
+    note = report.paragraph(
+        "Less is better, but for precision, recall, PSNR and SSIM. Training images have been "
+        "measured in the place of generated ones: no model can be expected to do better. "
+        f"Intervals, where there are images enough: {tree['method']['intervals']}."
+    )
     return f"{rows}{note}<details><summary>By level, scale and band</summary>{detail}</details>"
 
 

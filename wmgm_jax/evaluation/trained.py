@@ -1,8 +1,9 @@
 """The evaluation of a trained model: draw, rebuild, compare, report."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -18,20 +19,28 @@ _REBUILT = 1024
 
 
 def evaluate_model(
-    model: sampling.Model, workdir: Path, train: data.Source, reference: data.Source
+    model: sampling.Model,
+    workdir: Path,
+    train: data.Source,
+    reference: data.Source,
+    *,
+    folder: Path | None = None,
+    facts: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Draws `evaluation.num_images` images and writes the grid, the values and the report.
 
     Args:
         model: with what its config says of sampling and evaluation.
-        workdir: the folder of its run, which gets the files.
+        workdir: the folder of its run.
         train: the images it was trained on.
         reference: the images to compare with.
+        folder: what gets the files; None for the run's own folder.
+        facts: what `evaluation.json` should say besides.
     """
-    settings = model.config.evaluation
-    generated = _draw_to_disk(model, workdir / "samples" / "evaluated.npy", settings.num_images)
+    folder, settings = folder or workdir, model.config.evaluation
+    generated = _draw_to_disk(model, folder / "samples" / "evaluated.npy", settings.num_images)
     grid = files.grid(data.spread(generated, settings.grid_images))
-    files.write_png(workdir / "samples" / "grid.png", grid)
+    files.write_png(folder / "samples" / "grid.png", grid)
     subject = outputs.Subject(
         title=workdir.resolve().name,
         sets=ImageSets(generated, reference, train),
@@ -40,11 +49,12 @@ def evaluate_model(
             "system": model.config.system,
             "step": model.step,
             "sampling": model.config.sampling.to_dict(),
+            **facts,
         },
         measures=_rebuilt(model, reference),
         records=read_metrics(workdir / "metrics.jsonl"),
     )
-    outputs.write(subject, workdir, settings, model.config.data.cache_dir)
+    outputs.write(subject, folder, settings, model.config.data.cache_dir)
 
 
 def draw(model: sampling.Model, num: int, seed: int) -> Iterator[np.ndarray]:
