@@ -1,6 +1,6 @@
 """Which of the settings that the paper and its code leave open measures better.
 
-  python -m experiments.choices                       # on the embedded images, about an hour
+  python -m experiments.choices                       # on the embedded images
   python -m experiments.choices --config.stages=msal --seeds=0
 
 Trains one stage for every row of `CHOICES` and every seed, each in a folder of its own below

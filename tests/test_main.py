@@ -95,7 +95,7 @@ def test_the_other_branch_of_every_setting(folder_flags, faces, run, tmp_path):
     again = json.loads((workdir / "evaluation.json").read_text())
     assert again["measures"] == report["measures"]
 
-    # The best checkpoint is another than the last one here, and its images are others.
+    # What is kept in best/ is what measured least, and what --checkpoint=best reads.
     steps = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     measured = {
         (record["stage"], record["step"]): record["sliced_wasserstein"]

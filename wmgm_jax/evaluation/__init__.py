@@ -1,7 +1,7 @@
 """How near generated images come to real ones: one file a measure, one report.
 
 Of every measure the report gives the value, a confidence interval, the numbers of images compared,
-and the same measure of training images, which is what a perfect model would reach.
+and the same measure of training images in the place of generated ones.
 """
 
 import dataclasses

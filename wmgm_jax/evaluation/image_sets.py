@@ -9,8 +9,8 @@ from wmgm_jax.errors import UserError
 
 PREPARATION = (
     "arrays as they are; image files cropped about the centre to one aspect ratio, resized to one "
-    "size (Lanczos) and brought to one number of channels, those of the first generated image with "
-    "its sides rounded down to even"
+    "size (Lanczos) and brought to one number of channels, those of the settings or of the first "
+    "generated image, its sides rounded down to even"
 )
 
 

@@ -193,7 +193,7 @@ def _measures(tree: Mapping[str, Any]) -> str:
     detail = report.measures_table(measures, rest)
     note = report.paragraph(
         "Less is better, but for precision, recall, PSNR and SSIM. Training images have been "
-        "measured in the place of generated ones: no model can be expected to do better. "
+        "measured in the place of generated ones: what a model is up against. "
         f"Intervals, where there are images enough: {tree['method']['intervals']}."
     )
     return f"{rows}{note}<details><summary>By level, scale and band</summary>{detail}</details>"
