@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
 
     config.process.schedule = "linear"
 
-    config.score.num_steps = 1100
+    config.score.num_steps = 950
     config.score.batch_size = 32
     config.score.ema_decay = 0.998
     config.score.prediction = "velocity"
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.score.network.num_blocks = 1
     config.score.network.attention_levels = (1, 2)
 
-    config.msal.num_steps = 500
+    config.msal.num_steps = 400
     config.msal.batch_size = 16
     config.msal.ema_decay = 0.995
     config.msal.generator_optimizer.learning_rate = 1e-3
@@ -43,15 +43,14 @@ def get_config() -> ConfigDict:
     config.msal.discriminator.num_blocks = 3
 
     config.train.log_every = 50
-    config.train.preview_every = 400
-    config.train.preview_images = 36
+    config.train.preview_every = 500
     config.train.checkpoint_every = 500
 
     # At 16x16 a step costs little, and Euler-Maruyama needs many.
     config.sampling.num_steps = 64
     config.evaluation.num_images = 256
-    config.evaluation.reference_images = 1024
-    config.evaluation.training_images = 2048
-    config.evaluation.every = 400
+    config.evaluation.reference_images = 512
+    config.evaluation.training_images = 1024
+    config.evaluation.every = 500
     config.evaluation.every_images = 64
     return config
