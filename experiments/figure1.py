@@ -19,10 +19,11 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments.figures import BLUE, GREEN, ORANGE, write_figure
+from experiments.figures import write_figure
 from experiments.tables import write_table
 from wmgm_jax import cli, data, runs
 from wmgm_jax.evaluation.marginals import named_bands
+from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE
 from wmgm_jax.sde import OUProcess
 from wmgm_jax.systems.bands import to_unit_range
 

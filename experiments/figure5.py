@@ -19,10 +19,11 @@ from pathlib import Path
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments.figures import BLUE, GREEN, ORANGE, VERMILION, write_figure
+from experiments.figures import write_figure
 from experiments.tables import write_table
 from wmgm_jax import cli, data, runs
 from wmgm_jax.evaluation.gaussian_divergence import gaussian_divergences
+from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE, VERMILION
 from wmgm_jax.systems.bands import to_unit_range
 
 STYLES = {

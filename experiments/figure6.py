@@ -16,9 +16,10 @@ import scipy.stats
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, write_figure
+from experiments.figures import write_figure
 from experiments.tables import write_table
 from wmgm_jax import cli, data, runs
+from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from wmgm_jax.evaluation.sparsity import sparsity
 from wmgm_jax.systems import bands
 

@@ -7,16 +7,6 @@ from matplotlib.figure import Figure
 
 from wmgm_jax import files
 
-# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/: told apart with any kind of colour vision.
-BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-)
-
 matplotlib.rcParams.update(
     {
         "font.size": 9,

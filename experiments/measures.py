@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from experiments.figures import BLUE, GREEN, ORANGE, write_figure
+from experiments.figures import write_figure
 from experiments.tables import write_table
 from wmgm_jax import cli, data, image_folder, runs
 from wmgm_jax.evaluation import ImageSets, evaluate
 from wmgm_jax.evaluation.outputs import load_inception
+from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE
 
 NAMES = {
     "fid": "FID",
@@ -105,14 +106,15 @@ def values(measures: dict[str, dict]) -> dict[str, float]:
 def curves(rows: list[dict]) -> Figure:
     names = [name for name in NAMES if name in rows[0]]
     figure = Figure(figsize=(2.8 * len(names), 2.8), layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
+    panels = figure.subplots(1, len(names))
+    for axes, name in zip(panels, names, strict=True):
         for kind, colour in zip(DISTORTIONS, (BLUE, ORANGE, GREEN), strict=True):
             points = [rows[0][name], *(row[name] for row in rows if row["distortion"] == kind)]
             axes.plot(range(len(points)), points, color=colour, marker="o", ms=3, label=kind)
         axes.set_title(NAMES[name])
         axes.set_yscale("log")
         axes.set_xticks(range(len(points)), ["none", "weak", "", "", "strong"])
-    axes.legend()
+    panels[0].legend(loc="upper left")
     return figure
 
 

@@ -6,14 +6,26 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from wmgm_jax.evaluation.marginals import histograms
 from wmgm_jax.evaluation.power_spectrum import power_spectrum
 
-# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/, told apart with any colour vision.
-COLOURS = {"generated": "#D55E00", "reference": "#0072B2", "training": "#999999"}
-_CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/: told apart with any kind of colour vision.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+)
+# In the order of every legend.
+COLOURS = {"reference": BLUE, "generated": VERMILION, "training": "#999999"}
+_CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+
+
+_DISTANCES = ("sliced_wasserstein", "spectrum_error")
 
 
 def training_curves(records: Sequence[Mapping[str, Any]], stage: str) -> Figure:
@@ -45,6 +57,8 @@ def training_curves(records: Sequence[Mapping[str, Any]], stage: str) -> Figure:
             label = name.replace("_", " ")
             axes.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, ms=3)
         axes.ticklabel_format(axis="y", useOffset=False)
+        if panel[0] in _DISTANCES:
+            axes.set_ylim(bottom=0)  # So that a small change looks small.
         _finish(axes, "step", "")
         axes.legend(frameon=False, fontsize=8)
     return figure
@@ -58,9 +72,11 @@ def spectra(sets: Mapping[str, np.ndarray]) -> Figure:
     """
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
-    for name, images in sets.items():
-        frequencies, power = power_spectrum(images / 127.5 - 1)
+    for name in filter(sets.__contains__, COLOURS):
+        frequencies, power = power_spectrum(sets[name] / 127.5 - 1)
         axes.loglog(frequencies, power, color=COLOURS[name], label=name)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     _finish(axes, "cycles per pixel", "power")
     axes.legend(frameon=False, fontsize=8)
@@ -101,7 +117,8 @@ def sparsities(bands: Mapping[str, Mapping[str, Any]]) -> Figure:
     scales = len(next(iter(bands.values()))["sparsity"]["by_scale"])
     figure = Figure(figsize=(3.2 * scales, 2.6), layout="constrained")
     for k, axes in enumerate(figure.subplots(1, scales, squeeze=False)[0], 1):
-        for name, facts in bands.items():
+        for name in filter(bands.__contains__, COLOURS):
+            facts = bands[name]
             thresholds = facts["sparsity"]["thresholds"]
             shares = facts["sparsity"]["by_scale"][k - 1]
             axes.plot(thresholds, shares, color=COLOURS[name], label=name, marker="o", ms=3)
