@@ -116,8 +116,8 @@ def test_neighbours_find_the_copies(crops, inception, tmp_path):
     for network in (None, inception):
         found = neighbours(*sets, network, tmp_path)
         assert found.nearest_distance < 0.3 * found.nearest_distance_of_reference
-        columns = [found.picture[:, 2 + 66 * k : 66 * (k + 1)] for k in range(2)]
-        difference = columns[0][2:66].astype(int) - columns[1][2:66]
+        columns = [found.picture[:, 2 + 130 * k : 130 * (k + 1)] for k in range(2)]
+        difference = columns[0][2:130].astype(int) - columns[1][2:130]
         assert np.abs(difference).max() <= 2
 
 
@@ -156,6 +156,17 @@ def test_evaluate(sets, inception, crops, tmp_path):
     assert tree["method"]["weights_sha256"] == "0123"
     noisy, clean = (tree["bands"][name]["sparsity"] for name in ("generated", "reference"))
     assert np.all(np.array(noisy["by_scale"])[0, 1:4] < np.array(clean["by_scale"])[0, 1:4])
+
+
+def test_fid_takes_more_than_a_few_images(crops, inception, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(outputs, "load_inception", lambda *_: inception)
+    few, many = data.from_array(crops[:3]), data.from_array(crops[10:20])
+    subject = outputs.Subject("few", ImageSets(few, many), 2)
+    outputs.write(subject, tmp_path, ml_collections.ConfigDict(base().evaluation), str(tmp_path))
+    tree = json.loads((tmp_path / "evaluation.json").read_text())
+    assert "sliced_wasserstein/mean" in tree["measures"]
+    assert "fid" not in tree["measures"]
+    assert "fewer than 4 images" in caplog.text
 
 
 class Page(HTMLParser):

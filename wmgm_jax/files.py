@@ -43,7 +43,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
 def disk_error(path: Path, error: OSError) -> UserError:
     """What to tell the user of a file that cannot be written."""
-    advice = "free some space" if error.errno == errno.ENOSPC else "choose another --workdir"
+    advice = "free some space" if error.errno == errno.ENOSPC else "choose another folder"
     return UserError(f"cannot write {path}: {error.strerror or error}; {advice} and run again")
 
 
@@ -83,7 +83,7 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.clip(np.round(np.asarray(images) * 255.0), 0, 255).astype(np.uint8)
 
 
-def enlarge(images: np.ndarray, side: int = 64) -> np.ndarray:
+def enlarge(images: np.ndarray, side: int = 128) -> np.ndarray:
     """Images `[B, H, W, C]` with every pixel repeated until the longer side reaches `side`."""
     factor = max(1, side // max(images.shape[1:3]))
     return images.repeat(factor, axis=1).repeat(factor, axis=2)

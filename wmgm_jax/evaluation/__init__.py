@@ -49,6 +49,12 @@ class ImageSets:
     reference: data.Source
     training: data.Source | None = None
 
+    @property
+    def fewest(self) -> int:
+        """Images in the smallest set."""
+        sets = (self.generated, self.reference, self.training)
+        return min(len(source) for source in sets if source is not None)
+
 
 def evaluate(
     sets: ImageSets,

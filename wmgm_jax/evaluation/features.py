@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,27 @@ class FeatureSet:
         return sum(self.moments[1:], self.moments[0])
 
 
+def inception_features(params: Any, images: jax.Array) -> jax.Array:
+    """uint8 `[B, H, W, C]` -> float32 `[B, 2048]`, as `PREPROCESSING` says."""
+    return InceptionV3().apply({"params": params}, to_rgb(to_unit_range(images)))
+
+
 class Inception:
     """The network with its weights, on all local devices."""
 
-    def __init__(self, params: Any, weights_sha256: str, batch_size: int):
+    def __init__(
+        self,
+        params: Any,
+        weights_sha256: str,
+        batch_size: int,
+        apply: Callable[[Any, jax.Array], jax.Array] = inception_features,
+    ):
         """
         Args:
             params: of `InceptionV3`.
             weights_sha256: their digest.
             batch_size: images at a time over all devices; rounded up to a multiple of them.
+            apply: (params, uint8 `[B, H, W, C]`) -> features `[B, D]`.
         """
         devices = jax.local_devices()
         mesh = Mesh(np.array(devices), (BATCH_AXIS,))
@@ -72,10 +84,6 @@ class Inception:
         self._batch_size = -(-batch_size // len(devices)) * len(devices)
         self._params = jax.device_put(params, whole)
         self._split = split
-
-        def apply(params, images):
-            return InceptionV3().apply({"params": params}, to_rgb(to_unit_range(images)))
-
         self._apply = jax.jit(apply, in_shardings=(whole, split), out_shardings=split)
 
     def features(self, images: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax import data, files, image_folder
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 _PLOTTED = 512
 _FEW = 50
+# Precision and recall look at the third neighbour of an image.
+_FEWEST = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +78,9 @@ def write(subject: Subject, folder: Path, settings: ConfigDict, cache_dir: str) 
             _log.warning("only %d %s images: the measures say little", len(source), name)
     cache = image_folder.cache_folder(cache_dir)
     inception = load_inception(settings.inception_weights, cache_dir)
+    if inception is not None and sets.fewest < _FEWEST:
+        _log.warning("fewer than %d images of a kind: FID and its kin are left out", _FEWEST)
+        inception = None
     tree = evaluate(sets, subject.levels, inception, cache)
     tree["measures"] |= subject.measures
     tree = {**subject.facts, **tree, "seconds": round(time.monotonic() - start, 1)}
@@ -201,6 +207,8 @@ def _measures(tree: Mapping[str, Any]) -> str:
 
 def _grid(source: data.Source, count: int) -> str:
     images = data.spread(source, count)
+    # Mixed, for neighbours in a source may be alike.
+    images = np.random.default_rng(0).permutation(images)
     return report.picture(files.grid(files.enlarge(images)), f"{len(images)} images")
 
 

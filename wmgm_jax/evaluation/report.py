@@ -16,7 +16,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; marg
        max-width: 62rem; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 p { max-width: 46rem; } .facts { color: #666; margin-top: .2rem; }
-img, svg { max-width: 100%; height: auto; } img { image-rendering: pixelated; }
+img, svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .9rem; border-bottom: 1px solid #e3e3e3; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
