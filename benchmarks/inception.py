@@ -2,9 +2,12 @@
 stay where it is?
 
   python -m benchmarks.inception [--images=256] [--batch_size=32] [--side=128]
+  python -m benchmarks.inception --only_stream --images=50000
 
 Random weights, whose features take the same time. The floor is the time of the network's FLOPs at
-the rate of a large float32 matrix product, measured in the same run.
+the rate of a large float32 matrix product, measured in the same run. With --only_stream a single
+matrix product stands in for the network: as many features of as many images, in the time that their
+statistics take, which shows whether memory is constant without waiting for the network.
 """
 
 import argparse
@@ -18,6 +21,8 @@ import numpy as np
 from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.networks.inception import InceptionV3, to_rgb
 
+FEATURES = 2048
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -26,7 +31,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256, help="images to extract features of")
     parser.add_argument("--batch_size", type=int, default=32, help="over all devices")
     parser.add_argument("--side", type=int, default=128, help="pixels of an image's side")
+    parser.add_argument("--only_stream", action="store_true", help="without the network")
     arguments = parser.parse_args()
+    print(f"{jax.devices()[0].device_kind}, {jax.device_count()} devices, jax {jax.__version__}")
+    if arguments.only_stream:
+        weights = jnp.full((arguments.side * 3, FEATURES), 1e-3)
+        stream(Inception(weights, "random", arguments.batch_size, projection), arguments)
+        return
 
     image = jnp.zeros((1, arguments.side, arguments.side, 3))
     shapes = jax.eval_shape(InceptionV3().init, jax.random.key(0), image)["params"]
@@ -38,22 +49,39 @@ def main() -> None:
         .cost_analysis()["flops"]
     )
 
-    inception = Inception(params, "random", arguments.batch_size)
-    inception.features(np.zeros((arguments.batch_size, *image.shape[1:]), np.uint8))  # compiles
-    first_peak = peak_memory()
-    start = time.perf_counter()
-    inception.feature_set(_Noise(arguments.images, arguments.side), by_subset=True)
-    rate = arguments.images / (time.perf_counter() - start)
+    rate = stream(Inception(params, "random", arguments.batch_size), arguments)
     peak = matrix_product_rate()
-    print(f"{jax.devices()[0].device_kind}, {jax.device_count()} devices, jax {jax.__version__}")
-    print(f"{rate:.1f} images/s, batches of {arguments.batch_size}, {arguments.side} pixels")
     print(f"{flops / 1e9:.2f} GFLOP an image, {rate * flops / 1e9:.0f} GFLOP/s")
     print(f"matrix product {peak / 1e9:.0f} GFLOP/s: floor {peak / flops:.1f} images/s")
     print(f"{rate * flops / peak:.0%} of the floor's rate")
-    print(f"peak memory {first_peak:.2f} GB after a batch, {peak_memory():.2f} GB at the end")
 
 
-class _Noise:
+def stream(inception: Inception, arguments: argparse.Namespace) -> float:
+    """Images a second; prints them, and the memory they took."""
+    noise = Noise(arguments.images, arguments.side)
+    inception.feature_set(Noise(20 * arguments.batch_size, arguments.side), by_subset=True)
+    first_peak = peak_memory()
+    start = time.perf_counter()
+    inception.feature_set(noise, by_subset=True)
+    rate = arguments.images / (time.perf_counter() - start)
+    print(
+        f"{arguments.images} images of {arguments.side} pixels, batches of "
+        f"{arguments.batch_size}: {rate:.1f} images/s"
+    )
+    print(
+        f"peak memory {first_peak:.2f} GB after 20 batches, {peak_memory():.2f} GB at the end; "
+        f"the images alone would take {np.prod((len(noise), *noise.image_shape)) / 1e9:.2f} GB"
+    )
+    return rate
+
+
+def projection(weights: jax.Array, images: jax.Array) -> jax.Array:
+    """The mean row of each image, `[B, W C]`, times the weights."""
+    rows = jnp.mean(images.astype(jnp.float32), axis=1)
+    return rows.reshape(len(images), -1) @ weights
+
+
+class Noise:
     """Images made when they are asked for."""
 
     def __init__(self, count: int, side: int):
