@@ -36,14 +36,20 @@ def faces(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """Of a run that the first test makes and the next ones use."""
+    return tmp_path_factory.mktemp("runs") / "run"
+
+
 @pytest.fixture
-def folder_flags(faces, tmp_path):
+def folder_flags(faces, workdir):
     return (
         TINY,
         "--config.data.source=folder",
         f"--config.data.dir={faces}",
-        f"--config.data.cache_dir={tmp_path / 'cache'}",
-        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.cache_dir={workdir.parent / 'cache'}",
+        f"--workdir={workdir}",
         "--config.data.image_size=(8,12)",
         "--config.data.augment=flip",
         "--config.data.channels=1",
@@ -59,19 +65,35 @@ def folder_flags(faces, tmp_path):
     )
 
 
-def test_the_other_branch_of_every_setting(folder_flags, faces, run, tmp_path):
-    """Grey, non-square, a folder, one level, bfloat16 and so on; then sampling and evaluation."""
-    code, _, log = run(*folder_flags)
-    assert code == 0, log
-    workdir = tmp_path / "run"
-    report = json.loads((workdir / "evaluation.json").read_text())
+@pytest.fixture
+def trained(folder_flags, workdir, run):
+    """Grey, non-square, a folder, one level, bfloat16: the other branch of every setting."""
+    if not (workdir / "evaluation.json").exists():
+        code, _, log = run(*folder_flags)
+        assert code == 0, log
+    return workdir
+
+
+def values(folder):
+    return json.loads((folder / "evaluation.json").read_text())
+
+
+def test_the_other_branch_of_every_setting(trained, run):
+    report = values(trained)
     assert np.isfinite(report["measures"]["reconstruction/psnr"]["value"])
     assert report["images"]["reference"]["shape"] == [8, 12, 1]
 
-    flags = (f"--workdir={workdir}", "--mode=sample", "--num_samples=5", "--seed=3")
+    (trained / "evaluation.json").unlink()
+    code, _, log = run(f"--workdir={trained}", "--mode=evaluate")
+    assert code == 0, log
+    assert values(trained)["measures"] == report["measures"]
+
+
+def test_sampling_a_run(trained, folder_flags, run):
+    flags = (f"--workdir={trained}", "--mode=sample", "--num_samples=5", "--seed=3")
     code, _, log = run(*flags, devices=2)
     assert code == 0, log
-    samples = workdir / "samples" / "seed_3"
+    samples = trained / "samples" / "seed_3"
     images = np.load(samples / "images.npz", allow_pickle=False)["images"]
     assert images.shape == (5, 8, 12, 1)
     assert images.dtype == np.uint8
@@ -89,49 +111,59 @@ def test_the_other_branch_of_every_setting(folder_flags, faces, run, tmp_path):
     assert len(np.load(samples / "images.npz")["images"]) == 2
     fails(run(*sampling, "--config.score.prediction=noise"), r"config\.score\.prediction")
 
-    (workdir / "evaluation.json").unlink()
-    code, _, log = run(f"--workdir={workdir}", "--mode=evaluate")
-    assert code == 0, log
-    again = json.loads((workdir / "evaluation.json").read_text())
-    assert again["measures"] == report["measures"]
 
-    # What is kept in best/ is what measured least, and what --checkpoint=best reads.
-    steps = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+def test_the_best_checkpoint_is_what_measured_least(trained, run):
+    steps = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     measured = {
         (record["stage"], record["step"]): record["sliced_wasserstein"]
         for record in steps
         if "sliced_wasserstein" in record
     }
-    for stage in ("score", "msal"):
-        best = min((6, 12), key=lambda step: measured[stage, step])
-        assert [path.name for path in (workdir / "best" / stage).glob("[0-9]*")] == [str(best)]
-    assert run(*flags, "--checkpoint=best")[0] == 0
-    # A run measured against other images keeps its own evaluation.
-    code, _, log = run(*flags[:1], "--mode=evaluate", f"--reference={faces}")
+    best = {
+        stage: min((6, 12), key=lambda step: measured[stage, step]) for stage in ("score", "msal")
+    }
+    code, _, log = run(f"--workdir={trained}", "--mode=evaluate", "--checkpoint=best")
     assert code == 0, log
-    assert json.loads((workdir / "evaluation.json").read_text()) == again
-    (folder,) = (workdir / "evaluations").iterdir()
-    other = json.loads((folder / "evaluation.json").read_text())
+    assert values(trained / "evaluations" / "validation_best")["step"] == best
+
+    # A damaged one does not stand in the way of the last.
+    for file in (trained / "best" / "msal").rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000:
+            file.write_bytes(b"")
+    sample = (f"--workdir={trained}", "--mode=sample", "--num_samples=1")
+    fails(run(*sample, "--checkpoint=best"), "best/msal", "damaged", "--checkpoint=last")
+    assert run(*sample)[0] == 0
+
+
+def test_a_run_measured_against_other_images_keeps_its_own_evaluation(trained, faces, run):
+    before = values(trained)
+    code, _, log = run(f"--workdir={trained}", "--mode=evaluate", f"--reference={faces}")
+    assert code == 0, log
+    assert values(trained) == before
+    other = values(trained / "evaluations" / f"{faces.name}_last")
     assert other["reference"] == str(faces)
     assert other["images"]["reference"]["count"] == 16
-    # Any images against any others: what was drawn, against the folder of what was trained on.
-    files = (
-        f"--generated={samples / 'images.npz'}",
+
+
+def test_any_images_against_any_others(trained, faces, run, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 12, 1), np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    flags = (
+        f"--generated={tmp_path / 'images.npz'}",
         f"--reference={faces}",
         f"--workdir={tmp_path / 'compared'}",
         f"--config={TINY.removeprefix('--config=')}",
         f"--config.data.cache_dir={tmp_path / 'cache'}",
     )
-    code, _, log = run("--mode=evaluate", *files)
+    code, _, log = run("--mode=evaluate", *flags)
     assert code == 0, log
-    compared = json.loads((tmp_path / "compared" / "evaluation.json").read_text())
-    assert compared["images"] == {
+    assert values(tmp_path / "compared")["images"] == {
         "generated": {"count": 5, "shape": [8, 12, 1]},
         "reference": {"count": 16, "shape": [8, 12, 1]},
     }
     assert (tmp_path / "compared" / "report.html").exists()
-    fails(run("--mode=evaluate", files[0]), "--reference is missing")
-    fails(run("--mode=evaluate", files[0], f"--reference={workdir}/config.json"), "--reference")
+    fails(run("--mode=evaluate", flags[0]), "--reference is missing")
+    fails(run("--mode=evaluate", flags[0], f"--reference={trained}/config.json"), "--reference")
 
 
 def test_stages_train_one_at_a_time(run, tmp_path):
@@ -184,6 +216,10 @@ def test_inspect_every_config(name, run):
         (("--mode=sample", "--config.seed=2"), ["--config.seed", "missing"]),
         ((TINY, "--config.data.validation_fraction=0.0"), ["validation_fraction", "between 0"]),
         ((TINY, "--mode=dance"), ["mode", "dance"]),
+        ((TINY, "--mode=inspect", "--config.stages=gan"), [r"config\.stages", "gan", "msal"]),
+        ((TINY, "--mode=inspect", "--config.data.source=web"), [r"data\.source", "web"]),
+        ((TINY, "--mode=evaluate", "--seed=3"), ["--seed", "--mode=sample"]),
+        ((TINY, "--checkpoint=best"), ["--checkpoint", "--mode=train", "--mode=evaluate"]),
         (("--config=configs/afhq_cat.py",), ["data/afhq_cat", "clovaai/stargan-v2"]),
         (("--config=configs/celebahq.py:30k",), ["data/celebahq_30k", "30,000"]),
         (("--config=configs/celebahq.py:7k",), ["7k", ":30k"]),

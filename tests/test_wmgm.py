@@ -79,6 +79,15 @@ def test_batches_spread_over_devices_hold_the_images_of_one_call():
     np.testing.assert_allclose(np.concatenate(batches), whole, atol=2e-5)
 
 
+def test_wrong_arguments_are_refused_before_anything_is_drawn():
+    with pytest.raises(ValueError, match="euler_maruyama"):
+        wmgm_jax.make_sample_fn(tiny(), sampler="magic")
+    with pytest.raises(ValueError, match="num_steps >= 1"):
+        wmgm_jax.make_sample_fn(tiny(), num_steps=0)
+    with pytest.raises(ValueError, match="spacing"):
+        wmgm_jax.make_sample_fn(tiny(), spacing="cubic")
+
+
 def test_sample_fn_is_one_program():
     config = tiny()
     params, sample_fn = random_params(config), wmgm_jax.make_sample_fn(config)

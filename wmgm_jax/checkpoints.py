@@ -73,8 +73,8 @@ class Checkpoints:
                 _log.warning("checkpoint %s is damaged, trying the one before: %s", damaged, reason)
         if steps:
             raise UserError(
-                f"{self._directory}: all {len(steps)} checkpoints are damaged; "
-                "move that folder away to train from the start"
+                f"{self._directory}: all {len(steps)} checkpoints are damaged; move that folder "
+                "away, and the command that trained it trains again"
             )
         return None
 

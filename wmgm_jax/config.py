@@ -36,40 +36,8 @@ def base() -> ConfigDict:
                 "schedule": "constant",  # "constant", "linear", "cosine"
                 "T": placeholder(float),  # None for the schedule's own
             },
-            "score": {
-                "num_steps": 50_000,
-                "batch_size": 64,  # over all devices
-                "accumulate": 1,  # micro-batches a step
-                "ema_decay": 0.9999,
-                "prediction": "noise",  # "noise", "velocity"
-                "optimizer": _optimizer(1e-4, weight_decay=0.0),
-                "network": {
-                    "channels": 128,
-                    "multipliers": (1, 2, 2, 2),
-                    "num_blocks": 3,
-                    "attention_levels": (1, 2),  # 0 is the finest
-                    "num_heads": 4,
-                    "dropout": 0.0,
-                },
-            },
-            "msal": {
-                "num_steps": 6_000,
-                "batch_size": 128,
-                "accumulate": 1,
-                "ema_decay": 0.999,
-                "shared": True,  # one generator for all scales, or one a scale
-                "loss_domain": "image",  # "image", "wavelet"
-                "mse_weight": 20.0,  # lambda
-                "ssim_weight": 0.5,  # nu
-                "adversarial_weight": 0.1,  # alpha
-                "lipschitz": "sigmoid",  # "sigmoid", "gradient_penalty"
-                "penalty_weight": 10.0,  # of the gradient penalty
-                "discriminator_every": 4,  # generator steps a discriminator step
-                "generator_optimizer": _optimizer(1e-4, weight_decay=0.01),
-                "discriminator_optimizer": _optimizer(1e-5, weight_decay=0.01),
-                "generator": {"channels": 64, "depth": 5, "norm": "batch"},  # or "group"
-                "discriminator": {"channels": 64, "num_blocks": 5, "dropout": 0.5},
-            },
+            "score": _score(),
+            "msal": _msal(),
             "train": {
                 "dtype": "float32",  # of the computation: "float32", "bfloat16"
                 "rematerialise": False,  # trade time for memory in the backward pass
@@ -97,6 +65,48 @@ def base() -> ConfigDict:
             },
         }
     )
+
+
+def _score() -> dict[str, Any]:
+    """The score network of the coarsest band, and its training."""
+    return {
+        "num_steps": 50_000,
+        "batch_size": 64,  # over all devices
+        "accumulate": 1,  # micro-batches a step
+        "ema_decay": 0.9999,
+        "prediction": "noise",  # "noise", "velocity"
+        "optimizer": _optimizer(1e-4, weight_decay=0.0),
+        "network": {
+            "channels": 128,
+            "multipliers": (1, 2, 2, 2),
+            "num_blocks": 3,
+            "attention_levels": (1, 2),  # 0 is the finest
+            "num_heads": 4,
+            "dropout": 0.0,
+        },
+    }
+
+
+def _msal() -> dict[str, Any]:
+    """The generator and the discriminator of the details, and their training (Eq. 21-22)."""
+    return {
+        "num_steps": 6_000,
+        "batch_size": 128,
+        "accumulate": 1,
+        "ema_decay": 0.999,
+        "shared": True,  # one generator for all scales, or one a scale
+        "loss_domain": "image",  # "image", "wavelet"
+        "mse_weight": 20.0,  # lambda
+        "ssim_weight": 0.5,  # nu
+        "adversarial_weight": 0.1,  # alpha
+        "lipschitz": "sigmoid",  # "sigmoid", "gradient_penalty"
+        "penalty_weight": 10.0,  # of the gradient penalty
+        "discriminator_every": 4,  # generator steps a discriminator step
+        "generator_optimizer": _optimizer(1e-4, weight_decay=0.01),
+        "discriminator_optimizer": _optimizer(1e-5, weight_decay=0.01),
+        "generator": {"channels": 64, "depth": 5, "norm": "batch"},  # or "group"
+        "discriminator": {"channels": 64, "num_blocks": 5, "dropout": 0.5},
+    }
 
 
 def _optimizer(learning_rate: float, weight_decay: float) -> dict[str, Any]:
@@ -245,6 +255,9 @@ def _check_ranges(config: ConfigDict) -> None:
             _expect(value >= 0, key, "at least 0", value)
         if key.endswith(("ema_decay", "dropout")):
             _expect(0 <= value < 1, key, "in [0, 1)", value)
+    source = config.data.source
+    is_source = source in ("embedded", "folder") or source.startswith("tfds:")
+    _expect(is_source, "data.source", "'embedded', 'folder' or 'tfds:NAME'", source)
     share = config.data.validation_fraction
     _expect(0 < share < 1, "data.validation_fraction", "between 0 and 1", share)
     end, limit = config.process.T, 1 if config.process.schedule == "cosine" else float("inf")

@@ -79,6 +79,7 @@ _log = logging.getLogger("wmgm_jax")
 
 def main() -> None:
     """Runs one mode."""
+    _refuse_flags_of_other_modes()
     _join_hosts()
     {"train": _train, "sample": _sample, "evaluate": _evaluate, "inspect": _inspect}[_MODE.value]()
 
@@ -136,10 +137,28 @@ def _evaluate() -> None:
 
 
 def _inspect() -> None:
-    print(inspection.report(cli.given_config()))
+    config = cli.given_config()
+    runs.selected_stages(config, systems.build(config))
+    print(inspection.report(config))
 
 
 # --- parts of modes ------------------------------------------------------------------------------
+
+
+def _refuse_flags_of_other_modes() -> None:
+    modes = {
+        "num_samples": ("sample",),
+        "seed": ("sample",),
+        "checkpoint": ("sample", "evaluate"),
+        "generated": ("evaluate",),
+        "reference": ("evaluate",),
+    }
+    for name, theirs in modes.items():
+        if flags.FLAGS[name].present and _MODE.value not in theirs:
+            raise UserError(
+                f"--{name} means nothing in --mode={_MODE.value}: it goes with "
+                + " and ".join(f"--mode={mode}" for mode in theirs)
+            )
 
 
 def _workdir() -> Path:

@@ -148,7 +148,8 @@ class Reporter:
 
     def _publish(self, done: int, means: Mapping[str, float]) -> None:
         self._write(done, means)
-        losses = {name: f"{value:.4g}" for name, value in means.items() if name.endswith("loss")}
+        # Sorted, for not every player moves at every step.
+        losses = {name: f"{means[name]:.4g}" for name in sorted(means) if name.endswith("loss")}
         if not self._bar.disable:
             self._bar.set_postfix(losses)
             return

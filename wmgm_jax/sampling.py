@@ -1,5 +1,6 @@
 """A trained model, and images from it."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -18,6 +19,7 @@ from wmgm_jax.checkpoints import Checkpoints
 from wmgm_jax.config import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
+from wmgm_jax.samplers import SAMPLERS
 
 SampleFunction = Callable[[Any, jax.Array, int], jax.Array]
 
@@ -58,11 +60,12 @@ def load(
     params, step = {}, {}
     for name in system.stages if stages is None else stages:
         directory = workdir / ("checkpoints" if checkpoint == "last" else "best") / name
-        restored = None
-        if directory.is_dir():
-            checkpoints = Checkpoints(directory)
-            restored = checkpoints.restore()
-            checkpoints.close()
+        try:
+            restored = _restore(directory)
+        except UserError as error:
+            if checkpoint == "best":
+                raise UserError(f"{directory} is damaged: use --checkpoint=last") from error
+            raise
         if restored is None and checkpoint == "best":
             raise UserError(f"{directory} holds no checkpoint: use --checkpoint=last")
         if restored is None:
@@ -74,6 +77,13 @@ def load(
         params |= system.stages[name].export(model["params"], model["batch_stats"])
         params["statistics"] = model["statistics"]
     return Model(config, params, step)
+
+
+def _restore(directory: Path) -> tuple[int, Any, None] | None:
+    if not directory.is_dir():
+        return None
+    with contextlib.closing(Checkpoints(directory)) as checkpoints:
+        return checkpoints.restore()
 
 
 def read_config(workdir: Path) -> ConfigDict:
@@ -164,8 +174,11 @@ def sample_batches(
 
 def _make_draw(config, num_steps, sampler, spacing):
     defaults = config.sampling
+    sampler = defaults.sampler if sampler is None else sampler
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}; got {sampler!r}")
     draw = systems.build(config).make_draw(
-        defaults.sampler if sampler is None else sampler,
+        sampler,
         defaults.num_steps if num_steps is None else num_steps,
         defaults.spacing if spacing is None else spacing,
     )
