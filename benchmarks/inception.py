@@ -59,7 +59,7 @@ def main() -> None:
 def stream(inception: Inception, arguments: argparse.Namespace) -> float:
     """Images a second; prints them, and the memory they took."""
     noise = Noise(arguments.images, arguments.side)
-    inception.feature_set(Noise(20 * arguments.batch_size, arguments.side), by_subset=True)
+    inception.feature_set(Noise(2 * arguments.batch_size, arguments.side), by_subset=True)
     first_peak = peak_memory()
     start = time.perf_counter()
     inception.feature_set(noise, by_subset=True)
@@ -69,7 +69,7 @@ def stream(inception: Inception, arguments: argparse.Namespace) -> float:
         f"{arguments.batch_size}: {rate:.1f} images/s"
     )
     print(
-        f"peak memory {first_peak:.2f} GB after 20 batches, {peak_memory():.2f} GB at the end; "
+        f"peak memory {first_peak:.2f} GB after 2 batches, {peak_memory():.2f} GB at the end; "
         f"the images alone would take {np.prod((len(noise), *noise.image_shape)) / 1e9:.2f} GB"
     )
     return rate

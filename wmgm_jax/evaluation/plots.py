@@ -58,7 +58,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], stage: str) -> Figure:
             axes.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, ms=3)
         axes.ticklabel_format(axis="y", useOffset=False)
         if panel[0] in _DISTANCES:
-            axes.set_ylim(bottom=0)  # So that a small change looks small.
+            axes.set_ylim(0, 1.1 * axes.dataLim.ymax)  # So that a small change looks small.
         _finish(axes, "step", "")
         axes.legend(frameon=False, fontsize=8)
     return figure
