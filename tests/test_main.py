@@ -166,6 +166,21 @@ def test_any_images_against_any_others(trained, faces, run, tmp_path):
     fails(run("--mode=evaluate", flags[0], f"--reference={trained}/config.json"), "--reference")
 
 
+def test_another_system_trains_samples_and_is_evaluated(run, tmp_path):
+    flags = (f"{TINY}:wsgm", f"--workdir={tmp_path}", "--config.score.num_steps=3")
+    code, _, log = run(*flags, devices=2)
+    assert code == 0, log
+    stages = ["details_1", "details_2", "score"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == stages
+    report = values(tmp_path)
+    assert report["system"] == "wsgm"
+    assert np.isfinite(report["measures"]["reconstruction/psnr"]["value"])
+    for stage in stages:
+        assert list((tmp_path / "samples").glob(f"{stage}_*.png"))
+    code, _, log = run(f"--workdir={tmp_path}", "--mode=sample", "--num_samples=3")
+    assert code == 0, log
+
+
 def test_stages_train_one_at_a_time(run, tmp_path):
     code, _, log = run(TINY, f"--workdir={tmp_path}", "--config.stages=msal")
     assert code == 0, log
@@ -188,6 +203,11 @@ def test_inspect_every_config(name, run):
         trained = facts["parameters"]
         assert trained["score"] + trained["generator"] == 89_014_579
         assert trained["discriminator"] == 42_632_257
+    # The paper's own counts: 160M and 351M.
+    if name in ("afhq_cat_sgm.py", "celebahq_sgm.py"):
+        assert sum(facts["parameters"].values()) == pytest.approx(160.3e6, rel=5e-4)
+    if name in ("afhq_cat_wsgm.py", "celebahq_wsgm.py"):
+        assert sum(facts["parameters"].values()) == pytest.approx(350.7e6, rel=5e-4)
 
 
 @pytest.mark.parametrize(

@@ -108,15 +108,16 @@ def test_algorithm_2_by_hand():
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(1))
     fold = jax.vmap(jax.random.fold_in, (0, None))
     statistics = params["statistics"]
-    process = system.process
+    model = system.coarsest.score
+    process = model.process
     x = jax.random.normal(fold(fold(keys, 0), 2)[0], (4, 4, 3))[None]
     t = jnp.full(1, process.T)
-    noise = system.score_net.apply({"params": params["score"]}, x, scores.noise_level(process, t))
+    noise = model.network.apply({"params": params["score"]}, x, scores.noise_level(process, t))
     x = x + process.T * (x - 2 * noise / process.sigma(t))
-    low = x * statistics["low_std"][1] + statistics["low_mean"][1]
+    low = x * statistics["low_std"][2] + statistics["low_mean"][2]
     for k in (2, 1):
         z = jax.random.normal(fold(fold(keys, 1), k)[0], low.shape[1:])[None]
-        normalised = (low - statistics["low_mean"][k - 1]) / statistics["low_std"][k - 1]
+        normalised = (low - statistics["low_mean"][k]) / statistics["low_std"][k]
         output = system.generator.apply(
             {"params": params["generator"], "batch_stats": params["batch_stats"][f"scale_{k}"]},
             jnp.concatenate([normalised, z], -1),
@@ -144,9 +145,8 @@ def test_details_leave_the_low_bands_as_they_are():
 def test_the_score_of_white_data(prediction):
     """Under "velocity" a network of zeros is exact for N(0, I), whose score is -x."""
     config = tiny(**{"score.prediction": prediction})
-    system = systems.wmgm._WMGM(config)
-    params = system.score_net.init(jax.random.key(0), *system.score_inputs())["params"]
-    score_fn = scores.score_function(system.score_net, params, system.process, prediction)
+    model = scores.build(config, "score", (4, 4, 3))
+    score_fn = model.score_function(model.init(jax.random.key(0)))
     x, t = jax.random.normal(jax.random.key(1), (3, 4, 4, 3)), jnp.array([0.1, 1.0, 4.0])
     expected = -x if prediction == "velocity" else jnp.zeros_like(x)
     np.testing.assert_allclose(score_fn(x, t), expected, atol=1e-5)
@@ -155,7 +155,7 @@ def test_the_score_of_white_data(prediction):
 def test_velocity_stands_for_the_noise():
     """With v = alpha eps - sigma x0 the score is that of the noise, whatever the schedule."""
     config = tiny(**{"score.prediction": "velocity", "process.schedule": "cosine"})
-    process = systems.wmgm._WMGM(config).process
+    process = scores.build(config, "score", (4, 4, 3)).process
     x0, noise = jax.random.normal(jax.random.key(0), (2, 3, 4, 4, 3))
     t = jnp.array([0.1, 0.4, 0.9])
     alpha, sigma = (f(t)[:, None, None, None] for f in (process.alpha, process.sigma))
@@ -164,7 +164,7 @@ def test_velocity_stands_for_the_noise():
         def apply(self, variables, x, level, dropout_keys):
             return alpha * noise - sigma * x0
 
-    score_fn = scores.score_function(Oracle(), {}, process, "velocity")
+    score_fn = scores.ScoreModel(Oracle(), process, "velocity", (4, 4, 3)).score_function({})
     np.testing.assert_allclose(score_fn(alpha * x0 + sigma * noise, t), -noise / sigma, atol=1e-5)
 
 

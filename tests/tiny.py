@@ -1,12 +1,25 @@
-"""The whole system in seconds: 16x16 crops, two scales, the smallest networks that have every
-part."""
+"""A whole system in seconds: 16x16 crops, two scales, the smallest networks that have every part.
+
+`tests/tiny.py` is WMGM, `tests/tiny.py:sgm` another system.
+"""
 
 from ml_collections import ConfigDict
 
-from wmgm_jax.config import base
+from wmgm_jax.config import base, sibling
 
 
-def get_config() -> ConfigDict:
+def get_config(system: str = "wmgm") -> ConfigDict:
+    config = _wmgm()
+    if system == "wmgm":
+        return config
+    other = sibling(config, system)
+    for section in ("score", "details"):
+        if section in other:
+            other[section].network = config.score.network
+    return other
+
+
+def _wmgm() -> ConfigDict:
     config = base()
     config.data.source = "embedded"
     config.data.image_size = (16, 16)

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict, config_flags
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from wmgm_jax import config as configs
-from wmgm_jax import systems
 from wmgm_jax.errors import UserError
 from wmgm_jax.preemption import Preempted
 
@@ -43,7 +42,7 @@ def given_config() -> ConfigDict:
     config = flags.FLAGS.config
     if config is None:
         raise UserError("--config is missing: name a file, for example configs/colon_ihc.py")
-    configs.validate(config, tuple(systems.SYSTEMS))
+    configs.validate(config)
     return config
 
 

@@ -4,7 +4,7 @@ A config file holds a function `get_config()` that changes some of `base()`. The
 paper's, where it states them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,11 +13,17 @@ from ml_collections.config_dict import placeholder
 from wmgm_jax.errors import UserError
 
 
-def base() -> ConfigDict:
-    """WMGM on a folder of 128x128 images, with the settings of the paper."""
+def base(system: str = "wmgm") -> ConfigDict:
+    """A system on a folder of 128x128 images, with the settings of the paper.
+
+    Raises:
+        UserError: there is no such system.
+    """
+    if system not in _SECTIONS:
+        raise UserError(f"--config.system must be one of {', '.join(_SECTIONS)}, not {system!r}")
     return ConfigDict(
         {
-            "system": "wmgm",
+            "system": system,
             "seed": 0,
             "stages": "all",  # which stages this run trains: "all", or names joined by commas
             "data": {
@@ -31,13 +37,12 @@ def base() -> ConfigDict:
                 "cache_dir": "",  # of decoded images; empty for the user's cache folder
                 "statistics_images": 8192,  # at most so many measure the bands
             },
-            "wavelet": {"levels": 2},  # S
+            "wavelet": {"levels": 2},  # S; of SGM, the scales of its evaluation
             "process": {
                 "schedule": "constant",  # "constant", "linear", "cosine"
                 "T": placeholder(float),  # None for the schedule's own
             },
-            "score": _score(),
-            "msal": _msal(),
+            **_SECTIONS[system](),
             "train": {
                 "dtype": "float32",  # of the computation: "float32", "bfloat16"
                 "rematerialise": False,  # trade time for memory in the backward pass
@@ -67,8 +72,46 @@ def base() -> ConfigDict:
     )
 
 
-def _score() -> dict[str, Any]:
-    """The score network of the coarsest band, and its training."""
+def sibling(config: ConfigDict, system: str) -> ConfigDict:
+    """The config of another system that differs only where the system does.
+
+    Images, process, training, sampling and evaluation stay; so does how the score network is
+    trained, which also holds for the networks of WSGM's details. The networks are those of
+    `base(system)`.
+
+    Args:
+        config: of WMGM.
+        system: "sgm" or "wsgm".
+    """
+    other, shared = base(system), config.copy_and_resolve_references()
+    for key in ("seed", "stages", "data", "wavelet", "process", "train", "sampling", "evaluation"):
+        other[key] = shared[key]
+    for section in _SECTIONS[system]():
+        other[section].update({k: v for k, v in shared.score.items() if k != "network"})
+    return other
+
+
+def _wmgm() -> dict[str, Any]:
+    return {"score": _score((1, 2, 2, 2), attention_levels=(1, 2)), "msal": _msal()}
+
+
+def _sgm() -> dict[str, Any]:
+    return {"score": _score((1, 2, 2, 4, 4), attention_levels=(3, 4))}
+
+
+def _wsgm() -> dict[str, Any]:
+    return {
+        "score": _score((1, 2, 3, 4), attention_levels=(3,)),
+        "details": _score((1, 2, 3, 4), attention_levels=(3,)),  # of every scale
+    }
+
+
+# What each system has besides what all have: its stages' settings.
+_SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {"wmgm": _wmgm, "sgm": _sgm, "wsgm": _wsgm}
+
+
+def _score(multipliers: tuple[int, ...], attention_levels: tuple[int, ...]) -> dict[str, Any]:
+    """A score network, and its training."""
     return {
         "num_steps": 50_000,
         "batch_size": 64,  # over all devices
@@ -78,9 +121,9 @@ def _score() -> dict[str, Any]:
         "optimizer": _optimizer(1e-4, weight_decay=0.0),
         "network": {
             "channels": 128,
-            "multipliers": (1, 2, 2, 2),
+            "multipliers": multipliers,
             "num_blocks": 3,
-            "attention_levels": (1, 2),  # 0 is the finest
+            "attention_levels": attention_levels,  # 0 is the finest
             "num_heads": 4,
             "dropout": 0.0,
         },
@@ -129,6 +172,7 @@ _FREE = (
     "data.cache_dir",
     "data.missing_hint",
     "score.num_steps",
+    "details.num_steps",
     "msal.num_steps",
     "train.log_every",
     "train.preview_every",
@@ -143,10 +187,8 @@ _CHOICES = {
     "data.augment": ("none", "flip", "dihedral"),
     "data.channels": (1, 3),
     "process.schedule": ("constant", "linear", "cosine"),
-    "score.prediction": ("noise", "velocity"),
-    "score.optimizer.decay": ("constant", "cosine"),
-    "msal.generator_optimizer.decay": ("constant", "cosine"),
-    "msal.discriminator_optimizer.decay": ("constant", "cosine"),
+    "prediction": ("noise", "velocity"),
+    "optimizer.decay": ("constant", "cosine"),
     "msal.loss_domain": ("image", "wavelet"),
     "msal.lipschitz": ("sigmoid", "gradient_penalty"),
     "msal.generator.norm": ("batch", "group"),
@@ -157,39 +199,21 @@ _CHOICES = {
 }
 
 
+# Keys that end so.
 _AT_LEAST_ONE = (
     "wavelet.levels",
-    "data.statistics_images",
-    "score.num_steps",
-    "score.batch_size",
-    "score.accumulate",
-    "score.network.channels",
-    "score.network.num_blocks",
-    "score.network.num_heads",
-    "msal.num_steps",
-    "msal.batch_size",
-    "msal.accumulate",
-    "msal.discriminator_every",
-    "msal.generator.channels",
-    "msal.generator.depth",
-    "msal.discriminator.channels",
-    "msal.discriminator.num_blocks",
-    "train.log_every",
-    "train.preview_every",
-    "train.preview_images",
-    "train.checkpoint_every",
-    "train.keep",
-    "sampling.num_steps",
-    "sampling.batch_size",
-    "evaluation.num_images",
-    "evaluation.grid_images",
-    "evaluation.reference_images",
-    "evaluation.training_images",
-    "evaluation.every",
-    "evaluation.every_images",
+    "num_steps",
+    "batch_size",
+    "accumulate",
+    "channels",
+    "num_blocks",
+    "num_heads",
+    "depth",
+    "_every",
+    ".every",
+    "_images",
+    "keep",
 )
-
-
 _NOT_NEGATIVE = (
     "mse_weight",
     "ssim_weight",
@@ -201,26 +225,24 @@ _NOT_NEGATIVE = (
 )
 
 
-def validate(config: ConfigDict, systems: tuple[str, ...]) -> None:
+def validate(config: ConfigDict) -> None:
     """Checks a config before anything is built from it.
 
     Args:
         config: as a config file and the command line made it.
-        systems: the names of the systems that exist.
 
     Raises:
         UserError: an unknown or missing key, or a value that cannot work.
     """
     _check_keys(config)
     _check_types(config)
-    _expect(config.system in systems, "system", f"one of {', '.join(systems)}", config.system)
     _check_ranges(config)
     _check_sizes(config)
     _check_networks(config)
 
 
 def _check_keys(config: ConfigDict) -> None:
-    expected, given = dict(_leaves(base())), dict(_leaves(config))
+    expected, given = dict(_leaves(base(config.system))), dict(_leaves(config))
     for key in sorted(given.keys() - expected.keys()):
         raise UserError(f"config.{key} is not a setting: see wmgm_jax/config.py for those that are")
     for key in sorted(expected.keys() - given.keys()):
@@ -229,7 +251,7 @@ def _check_keys(config: ConfigDict) -> None:
 
 def _check_types(config: ConfigDict) -> None:
     given = dict(_leaves(config))
-    for key, default in _leaves(base()):
+    for key, default in _leaves(base(config.system)):
         value = given[key]
         if default is None:  # a number, or None
             holds = value is None or isinstance(value, int | float)
@@ -244,11 +266,12 @@ def _check_types(config: ConfigDict) -> None:
 def _check_ranges(config: ConfigDict) -> None:
     """What each setting may be by itself."""
     given = dict(_leaves(config))
-    for key, choices in _CHOICES.items():
-        _expect(given[key] in choices, key, f"one of {', '.join(map(str, choices))}", given[key])
-    for key in _AT_LEAST_ONE:
-        _expect(given[key] >= 1, key, "at least 1", given[key])
     for key, value in given.items():
+        for ending, choices in _CHOICES.items():
+            if key.endswith(ending):
+                _expect(value in choices, key, f"one of {', '.join(map(str, choices))}", value)
+        if key.endswith(_AT_LEAST_ONE):
+            _expect(value >= 1, key, "at least 1", value)
         if key.endswith("learning_rate"):
             _expect(value > 0, key, "above 0", value)
         if key.endswith(_NOT_NEGATIVE):
@@ -274,7 +297,7 @@ def _check_sizes(config: ConfigDict) -> None:
         f"(H, W), each divisible by 2^levels = {2**levels}",
         size,
     )
-    for name in ("score", "msal"):
+    for name in _SECTIONS[config.system]():
         section = config[name]
         _expect(
             section.batch_size % section.accumulate == 0,
@@ -285,25 +308,31 @@ def _check_sizes(config: ConfigDict) -> None:
 
 
 def _check_networks(config: ConfigDict) -> None:
-    depth = config.msal.generator.depth
-    _expect(depth <= 10, "msal.generator.depth", "at most 10", depth)
-    network = config.score.network
+    for name in _SECTIONS[config.system]():
+        if "network" in config[name]:
+            _check_unet(f"{name}.network", config[name].network)
+        if "generator" in config[name]:
+            depth = config[name].generator.depth
+            _expect(depth <= 10, f"{name}.generator.depth", "at most 10", depth)
+
+
+def _check_unet(key: str, network: ConfigDict) -> None:
     _expect(
         len(network.multipliers) > 0 and all(m >= 1 for m in network.multipliers),
-        "score.network.multipliers",
+        f"{key}.multipliers",
         "one number of at least 1 a level",
         tuple(network.multipliers),
     )
     _expect(
         all(level in range(len(network.multipliers)) for level in network.attention_levels),
-        "score.network.attention_levels",
+        f"{key}.attention_levels",
         f"some of the levels 0 to {len(network.multipliers) - 1}",
         tuple(network.attention_levels),
     )
     for multiplier in network.multipliers:
         _expect(
             multiplier * network.channels % network.num_heads == 0,
-            "score.network.num_heads",
+            f"{key}.num_heads",
             f"a divisor of the {multiplier * network.channels} channels of a level",
             network.num_heads,
         )

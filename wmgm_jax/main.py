@@ -177,7 +177,7 @@ def _trained_model(workdir: Path) -> sampling.Model:
     # A deep copy: ConfigDict(config) would share its sections.
     config = model.config.copy_and_resolve_references()
     config.update_from_flattened_dict(cli.config_overrides())
-    configs.validate(config, tuple(systems.SYSTEMS))
+    configs.validate(config)
     runs.check_same_model(workdir, config, model.config)
     return sampling.Model(config, model.params, model.step)
 

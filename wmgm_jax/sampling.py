@@ -20,6 +20,7 @@ from wmgm_jax.config import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.samplers import SAMPLERS
+from wmgm_jax.systems.interface import Sampling
 
 SampleFunction = Callable[[Any, jax.Array, int], jax.Array]
 
@@ -102,7 +103,7 @@ def read_config(workdir: Path) -> ConfigDict:
         raise UserError(f"{path} does not exist: {workdir} is not the folder of a run") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    validate(config, tuple(systems.SYSTEMS))
+    validate(config)
     return config
 
 
@@ -178,9 +179,11 @@ def _make_draw(config, num_steps, sampler, spacing):
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}; got {sampler!r}")
     draw = systems.build(config).make_draw(
-        sampler,
-        defaults.num_steps if num_steps is None else num_steps,
-        defaults.spacing if spacing is None else spacing,
+        Sampling(
+            sampler,
+            defaults.num_steps if num_steps is None else num_steps,
+            defaults.spacing if spacing is None else spacing,
+        )
     )
 
     def draw_in_range(params: Any, keys: jax.Array) -> jax.Array:

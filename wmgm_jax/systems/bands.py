@@ -30,28 +30,36 @@ def pyramid(images: jax.Array, levels: int) -> list[Bands]:
     return bands
 
 
+def low(images: jax.Array, k: int) -> jax.Array:
+    """x_L^k `[..., H / 2^k, W / 2^k, C]`; the image itself where k is 0."""
+    return pyramid(images, k)[-1][0] if k else images
+
+
 def measure(batches: Iterable[np.ndarray], levels: int) -> Statistics:
     """Mean and standard deviation of x_L^k and standard deviation of each detail band (the
     gamma_k of WSGM Eq. 14), per scale and channel, of images in [-1, 1].
 
     Args:
         batches: uint8 `[B, H, W, C]`, at least one.
-        levels: the number of scales S.
+        levels: the number of scales S, from 0.
 
     Returns:
-        float32 `low_mean` and `low_std` `[S, C]`, `detail_std` `[S, 3, C]`.
+        float32 `low_mean` and `low_std` `[S + 1, C]`, of the image x_L^0 first, and `detail_std`
+        `[S, 3, C]`, of scale 1 first; the latter only where there is a scale.
     """
 
     @jax.jit
     def moments(images):
-        bands = pyramid(to_unit_range(images), levels)
+        images = to_unit_range(images)
+        scales = pyramid(images, levels)
+        lows = [images, *(low for low, _ in scales)]
         mean = functools.partial(jnp.mean, axis=(0, 1, 2))
         return {
-            "low": jnp.stack([mean(low) for low, _ in bands]),
-            "low_square": jnp.stack([mean(low**2) for low, _ in bands]),
-            "detail_square": jnp.stack(
-                [jnp.stack([mean(detail**2) for detail in details]) for _, details in bands]
-            ),
+            "low": jnp.stack([mean(low) for low in lows]),
+            "low_square": jnp.stack([mean(low**2) for low in lows]),
+            "detail_square": jnp.array(
+                [[mean(detail**2) for detail in details] for _, details in scales]
+            ).reshape(levels, 3, images.shape[-1]),
         }
 
     # Summed over batches in float64, for the images number many.
@@ -66,6 +74,29 @@ def measure(batches: Iterable[np.ndarray], levels: int) -> Statistics:
     statistics = {
         "low_mean": mean["low"],
         "low_std": np.maximum(np.sqrt(low_variance), _SMALLEST_STD),
-        "detail_std": np.maximum(np.sqrt(mean["detail_square"]), _SMALLEST_STD),
     }
+    if levels:  # Checkpoints hold no empty arrays.
+        detail_std = np.sqrt(mean["detail_square"])
+        statistics["detail_std"] = np.maximum(detail_std, _SMALLEST_STD)
     return {name: value.astype(np.float32) for name, value in statistics.items()}
+
+
+def normalise_low(low: jax.Array, statistics: Statistics, k: int) -> jax.Array:
+    """x_L^k `[..., C]` with mean 0 and unit scale."""
+    return (low - statistics["low_mean"][k]) / statistics["low_std"][k]
+
+
+def denormalise_low(x: jax.Array, statistics: Statistics, k: int) -> jax.Array:
+    """The inverse of `normalise_low`."""
+    return x * statistics["low_std"][k] + statistics["low_mean"][k]
+
+
+def normalise_details(details: wavelets.Details, statistics: Statistics, k: int) -> jax.Array:
+    """x_H^k, three of `[..., C]`, with unit scale, as `[..., 3 C]`."""
+    return jnp.concatenate(details, axis=-1) / statistics["detail_std"][k - 1].reshape(-1)
+
+
+def denormalise_details(x: jax.Array, statistics: Statistics, k: int) -> wavelets.Details:
+    """The inverse of `normalise_details`."""
+    stds = statistics["detail_std"][k - 1]
+    return tuple(band * std for band, std in zip(jnp.split(x, 3, axis=-1), stds, strict=True))

@@ -43,6 +43,27 @@ Loss = Callable[
 
 
 @dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How a reverse process is run.
+
+    Attributes:
+        sampler: a key of `samplers.SAMPLERS`.
+        num_steps: N, of every reverse process of the system.
+        spacing: of the time grid, see `OUProcess.times`.
+    """
+
+    sampler: str
+    num_steps: int
+    spacing: str
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> "Sampling":
+        """What a whole config says."""
+        settings = config.sampling
+        return cls(settings.sampler, settings.num_steps, settings.spacing)
+
+
+@dataclasses.dataclass(frozen=True)
 class Player:
     """One set of parameters and the loss that it, and it alone, minimises.
 
@@ -110,8 +131,8 @@ class System:
         stages: by name, in the order of training.
         measure: uint8 batches `[B, H, W, C]` of the training set -> statistics, float32 arrays
             that become the model's `statistics`.
-        make_draw: (sampler, num_steps, spacing) -> a pure function (parameters of the model, keys
-            `[B]`) -> `[B, H, W, C]` in about [-1, 1], each image a function of its own key.
+        make_draw: how -> a pure function (parameters of the model, keys `[B]`) -> `[B, H, W, C]`
+            in about [-1, 1], each image a function of its own key.
         reconstruct: (parameters of the model, keys `[B]`, images `[B, H, W, C]` in [-1, 1]) ->
             the images rebuilt from what the first stage would have generated; None where one
             stage is all there is.
@@ -120,6 +141,6 @@ class System:
 
     stages: dict[str, Stage]
     measure: Callable[[Iterable[np.ndarray]], Statistics]
-    make_draw: Callable[[str, int, str], Callable[[Params, jax.Array], jax.Array]]
+    make_draw: Callable[[Sampling], Callable[[Params, jax.Array], jax.Array]]
     reconstruct: Callable[[Params, jax.Array, jax.Array], jax.Array] | None
     evaluations: Callable[[int], list[Evaluation]]

@@ -1,35 +1,53 @@
-"""A U-Net as the score of a noised distribution, and its training by score matching."""
+"""A U-Net as the score of a noised distribution, its training by score matching, and its stage."""
 
-from typing import Any
+import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wmgm_jax import sde
+from wmgm_jax import samplers, sde
 from wmgm_jax.networks import UNet
 from wmgm_jax.networks.layers import fold_in_each
 from wmgm_jax.sde import OUProcess, ScoreFunction
-from wmgm_jax.systems.interface import Params
+from wmgm_jax.systems.interface import (
+    Batch,
+    Evaluation,
+    Params,
+    Player,
+    Sampling,
+    Stage,
+)
 
 # Times closer to 0 than this share of T are not trained: sigma vanishes there, and the score with
 # it diverges. No sampler evaluates below its last step.
 _SHORTEST_TIME = 1e-4
 
 
-def unet(settings: ConfigDict, out_channels: int, dtype: Any, rematerialise: bool) -> UNet:
-    """The network of a config section with `channels`, `multipliers`, ... of `UNet`."""
-    return UNet(
-        out_channels=out_channels,
-        channels=settings.channels,
-        multipliers=tuple(settings.multipliers),
-        num_blocks=settings.num_blocks,
-        attention_levels=tuple(settings.attention_levels),
-        num_heads=settings.num_heads,
-        dropout=settings.dropout,
-        rematerialise=rematerialise,
-        dtype=dtype,
+def build(
+    config: ConfigDict, section: str, shape: tuple[int, int, int], condition_channels: int = 0
+) -> "ScoreModel":
+    """The score model of a section of a validated config, with `prediction` and `network`.
+
+    Args:
+        config: the whole config.
+        section: the name of the section.
+        shape: `(h, w, c)` of one x.
+        condition_channels: channels of what the score is conditioned on.
+    """
+    settings = config[section]
+    network = UNet(
+        out_channels=shape[-1],
+        rematerialise=config.train.rematerialise,
+        dtype=jnp.dtype(config.train.dtype),
+        **{
+            name: tuple(value) if isinstance(value, list | tuple) else value
+            for name, value in settings.network.items()
+        },
     )
+    process = OUProcess(config.process.schedule, config.process.T)
+    return ScoreModel(network, process, settings.prediction, shape, condition_channels)
 
 
 def noise_level(process: OUProcess, t: jax.Array) -> jax.Array:
@@ -41,55 +59,136 @@ def noise_level(process: OUProcess, t: jax.Array) -> jax.Array:
     return jnp.arctan2(process.sigma(t), process.alpha(t)) * (2000 / jnp.pi)
 
 
-def score_function(
-    network: UNet,
-    params: Params,
-    process: OUProcess,
-    prediction: str,
-    dropout_keys: jax.Array | None = None,
-) -> ScoreFunction:
-    """The score that the network stands for.
+@dataclasses.dataclass(frozen=True)
+class ScoreModel:
+    """The score of X_t `[B, h, w, c]`, alone or given a condition; it holds no arrays.
 
-    Args:
-        network: U-Net with as many output channels as x has.
-        params: its parameters.
+    Attributes:
+        network: U-Net with c output channels.
         process: the forward process.
         prediction: what the network predicts: "noise", eps, or "velocity", v = alpha eps -
             sigma X_0, for which eps = sigma x + alpha v and zero is the answer for white data.
-        dropout_keys: `[B]` keys in training, else None.
-
-    Returns:
-        `(x [B, H, W, C], t [B]) -> -eps / sigma`, of x's shape.
+        shape: `(h, w, c)`.
+        condition_channels: channels of the condition `[B, h, w, c']`, which the network sees
+            beside x; 0 for none.
     """
 
-    def score_fn(x, t):
-        output = network.apply({"params": params}, x, noise_level(process, t), dropout_keys)
-        alpha, sigma = (value(t)[:, None, None, None] for value in (process.alpha, process.sigma))
-        noise = sigma * x + alpha * output if prediction == "velocity" else output
-        return -noise / sigma
+    network: UNet
+    process: OUProcess
+    prediction: str
+    shape: tuple[int, int, int]
+    condition_channels: int = 0
 
-    return score_fn
+    def init(self, key: jax.Array) -> Params:
+        """The network's first parameters."""
+        return self.network.init(key, *self._inputs())["params"]
 
+    def score_function(
+        self,
+        params: Params,
+        condition: jax.Array | None = None,
+        dropout_keys: jax.Array | None = None,
+    ) -> ScoreFunction:
+        """The score that the network stands for.
 
-def loss(
-    network: UNet,
-    params: Params,
-    process: OUProcess,
-    prediction: str,
-    x0: jax.Array,
-    keys: jax.Array,
-) -> jax.Array:
-    """Score matching (Eq. 19) at times uniform in (0, T], one an image.
+        Args:
+            params: its parameters.
+            condition: `[B, h, w, c']`, or None.
+            dropout_keys: `[B]` keys in training, else None.
 
-    Args:
-        x0: `[B, H, W, C]`, of unit scale.
-        keys: `[B]`.
+        Returns:
+            `(x [B, h, w, c], t [B]) -> -eps / sigma`, of x's shape.
+        """
 
-    Returns:
-        Scalar, averaged over the batch.
-    """
-    t = jax.vmap(jax.random.uniform)(fold_in_each(keys, 0))
-    t = process.T * (_SHORTEST_TIME + (1 - _SHORTEST_TIME) * t)
-    noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(fold_in_each(keys, 1))
-    score_fn = score_function(network, params, process, prediction, fold_in_each(keys, 2))
-    return jnp.mean(sde.score_matching_loss(score_fn, process, x0, t, noise))
+        def score_fn(x, t):
+            seen = x if condition is None else jnp.concatenate([x, condition], axis=-1)
+            level = noise_level(self.process, t)
+            output = self.network.apply({"params": params}, seen, level, dropout_keys)
+            alpha, sigma = (
+                value(t)[:, None, None, None] for value in (self.process.alpha, self.process.sigma)
+            )
+            noise = sigma * x + alpha * output if self.prediction == "velocity" else output
+            return -noise / sigma
+
+        return score_fn
+
+    def loss(
+        self,
+        params: Params,
+        keys: jax.Array,
+        x0: jax.Array,
+        condition: jax.Array | None = None,
+    ) -> jax.Array:
+        """Score matching (Eq. 19) at times uniform in (0, T], one an image.
+
+        Args:
+            params: of the network.
+            keys: `[B]`.
+            x0: `[B, h, w, c]`, of unit scale.
+            condition: `[B, h, w, c']`, or None.
+
+        Returns:
+            Scalar, averaged over the batch.
+        """
+        t = jax.vmap(jax.random.uniform)(fold_in_each(keys, 0))
+        t = self.process.T * (_SHORTEST_TIME + (1 - _SHORTEST_TIME) * t)
+        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(fold_in_each(keys, 1))
+        score_fn = self.score_function(params, condition, fold_in_each(keys, 2))
+        return jnp.mean(sde.score_matching_loss(score_fn, self.process, x0, t, noise))
+
+    def make_draw(self, sampling: Sampling) -> Callable[..., jax.Array]:
+        """Makes the reverse process (Eq. 20), a pure function of
+
+            (parameters of the network, keys `[B]`, condition `[B, h, w, c']` or None),
+
+        which returns X_0 `[B, h, w, c]`.
+        """
+        times = self.process.times(sampling.num_steps, sampling.spacing)
+
+        def draw(params, keys, condition=None):
+            score_fn = self.score_function(params, condition)
+            shape = (len(keys), *self.shape)
+            return samplers.sample(sampling.sampler, score_fn, self.process, times, keys, shape)
+
+        return draw
+
+    def stage(
+        self,
+        name: str,
+        settings: ConfigDict,
+        target: Callable[[Batch], tuple[jax.Array, jax.Array | None]],
+        compare: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+        is_paired: bool = False,
+    ) -> Stage:
+        """The training of this model by itself.
+
+        Args:
+            name: of the stage, of its one player and of its entry in the model's parameters.
+            settings: the stage's section of the config.
+            target: batch -> (x0, condition or None), as `loss` takes them.
+            compare, is_paired: see `Stage`.
+        """
+
+        def loss(params, batch_stats, batch):
+            value = self.loss(params[name], batch.keys, *target(batch))
+            return value, ({f"{name}_loss": value}, batch_stats)
+
+        return Stage(
+            settings=settings,
+            init=lambda key: ({name: self.init(key)}, {}),
+            players={name: Player(loss, settings.optimizer)},
+            export=lambda params, batch_stats: {name: params[name]},
+            compare=compare,
+            is_paired=is_paired,
+        )
+
+    def evaluation(self, name: str, num_steps: int) -> Evaluation:
+        """The work behind one draw: one pass of the network a step."""
+        inputs = self._inputs()
+        params = jax.eval_shape(self.network.init, jax.random.key(0), *inputs)
+        return Evaluation(name, num_steps, self.network.apply, (params, *inputs))
+
+    def _inputs(self) -> tuple[jax.Array, jax.Array]:
+        height, width, channels = self.shape
+        x = jnp.zeros((1, height, width, channels + self.condition_channels))
+        return x, jnp.zeros(1)

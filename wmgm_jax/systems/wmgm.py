@@ -15,15 +15,23 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax import msal, samplers, wavelets
 from wmgm_jax.networks import AttentionUNet, Discriminator
 from wmgm_jax.networks.layers import fold_in_each
-from wmgm_jax.sde import OUProcess
-from wmgm_jax.systems import bands, scores
-from wmgm_jax.systems.interface import Batch, Evaluation, Params, Player, Stage, Statistics, System
+from wmgm_jax.systems import bands
+from wmgm_jax.systems.coarsest import CoarsestBand
+from wmgm_jax.systems.interface import (
+    Batch,
+    Evaluation,
+    Params,
+    Player,
+    Sampling,
+    Stage,
+    Statistics,
+    System,
+)
 
 # What a key is for, so that no two draws share one.
 _Z, _DROPOUT, _MIXING = range(3)
@@ -33,7 +41,7 @@ def build(config: ConfigDict) -> System:
     """The system of a validated config with `system = "wmgm"`."""
     model = _WMGM(config)
     return System(
-        stages={"score": model.score_stage(), "msal": model.msal_stage()},
+        stages={"score": model.coarsest.stage(), "msal": model.msal_stage()},
         measure=lambda batches: bands.measure(batches, model.levels),
         make_draw=model.make_draw,
         reconstruct=model.reconstruct,
@@ -48,14 +56,11 @@ class _WMGM:
         self.config = config
         self.levels = config.wavelet.levels
         self.scales = range(1, self.levels + 1)
-        self.process = OUProcess(config.process.schedule, config.process.T)
-
-        channels = config.data.channels
-        dtype, rematerialise = jnp.dtype(config.train.dtype), config.train.rematerialise
-        self.score_net = scores.unet(config.score.network, channels, dtype, rematerialise)
+        self.coarsest = CoarsestBand(config, self.levels)
+        dtype = jnp.dtype(config.train.dtype)
         self.generator = AttentionUNet(
-            out_channels=3 * channels,
-            rematerialise=rematerialise,
+            out_channels=3 * config.data.channels,
+            rematerialise=config.train.rematerialise,
             dtype=dtype,
             **config.msal.generator,
         )
@@ -63,26 +68,14 @@ class _WMGM:
 
     # --- Algorithm 2: sampling -------------------------------------------------------------------
 
-    def make_draw(self, sampler: str, num_steps: int, spacing: str):
-        times = self.process.times(num_steps, spacing)
+    def make_draw(self, sampling: Sampling):
+        draw_coarsest = self.coarsest.make_draw(sampling)
 
         def draw(params: Params, keys: jax.Array) -> jax.Array:
-            low = self.draw_coarsest(params, fold_in_each(keys, 0), sampler, times)
+            low = draw_coarsest(params, fold_in_each(keys, 0))
             return self.add_details(params, fold_in_each(keys, 1), low)
 
         return draw
-
-    def draw_coarsest(
-        self, params: Params, keys: jax.Array, sampler: str, times: np.ndarray
-    ) -> jax.Array:
-        """x_L^S from reverse diffusion: `[B, H/2^S, W/2^S, C]`."""
-        score_fn = scores.score_function(
-            self.score_net, params["score"], self.process, self.config.score.prediction
-        )
-        shape = (len(keys), *self.band_shape(self.levels))
-        x = samplers.sample(sampler, score_fn, self.process, times, keys, shape)
-        statistics = params["statistics"]
-        return x * statistics["low_std"][-1] + statistics["low_mean"][-1]
 
     def add_details(self, params: Params, keys: jax.Array, low: jax.Array) -> jax.Array:
         """The climb from x_L^S to the image, one pass of the generator a scale."""
@@ -93,8 +86,8 @@ class _WMGM:
         return low
 
     def reconstruct(self, params: Params, keys: jax.Array, images: jax.Array) -> jax.Array:
-        low, _ = bands.pyramid(images, self.levels)[-1]
-        return self.add_details(params, keys, low)
+        """Images with details generated for their true coarsest bands."""
+        return self.add_details(params, keys, bands.low(images, self.levels))
 
     def generate(
         self,
@@ -116,7 +109,7 @@ class _WMGM:
             train: whether batch norm uses the batch's own statistics.
         """
         z = samplers.normal(keys, low.shape)
-        low = (low - statistics["low_mean"][k - 1]) / statistics["low_std"][k - 1]
+        low = bands.normalise_low(low, statistics, k)
         output, updated = self.generator.apply(
             {
                 "params": self.at_scale(params["generator"], k),
@@ -126,27 +119,10 @@ class _WMGM:
             train,
             mutable=["batch_stats"],
         )
-        stds = statistics["detail_std"][k - 1]
-        details = tuple(
-            band * std for band, std in zip(jnp.split(output, 3, axis=-1), stds, strict=True)
-        )
+        details = bands.denormalise_details(output, statistics, k)
         return details, updated.get("batch_stats", {})
 
     # --- Algorithm 1: training -------------------------------------------------------------------
-
-    def score_loss(self, params, batch_stats, batch: Batch):
-        """Eq. 19 on the normalised coarsest band."""
-        low, _ = bands.pyramid(batch.images, self.levels)[-1]
-        x0 = (low - batch.statistics["low_mean"][-1]) / batch.statistics["low_std"][-1]
-        loss = scores.loss(
-            self.score_net,
-            params["score"],
-            self.process,
-            self.config.score.prediction,
-            x0,
-            batch.keys,
-        )
-        return loss, ({"score_loss": loss}, batch_stats)
 
     def generator_loss(self, params, batch_stats, batch: Batch):
         """Eq. 21: the sum over scales."""
@@ -203,7 +179,7 @@ class _WMGM:
         x_L^(k-1) in the range of images `[B, 2h, 2w, C]`, as the authors' code computes."""
         if self.config.msal.loss_domain == "image":
             return wavelets.idwt2(low, details) / 2 ** (k - 1)
-        return jnp.concatenate(details, axis=-1) / statistics["detail_std"][k - 1].reshape(-1)
+        return bands.normalise_details(details, statistics, k)
 
     def data_range(self, statistics: Statistics, k: int) -> jax.Array | float:
         """Largest less smallest possible value in `loss_domain`; one a band in the wavelet's."""
@@ -226,28 +202,6 @@ class _WMGM:
         return critic
 
     # --- the stages ------------------------------------------------------------------------------
-
-    def score_stage(self) -> Stage:
-        settings, sampling = self.config.score, self.config.sampling
-
-        def init(key):
-            return {"score": self.score_net.init(key, *self.score_inputs())["params"]}, {}
-
-        def compare(params, keys, images):
-            """Drawn and true coarsest bands, in the range of images."""
-            times = self.process.times(sampling.num_steps, sampling.spacing)
-            drawn = self.draw_coarsest(params, keys, sampling.sampler, times)
-            true, _ = bands.pyramid(images, self.levels)[-1]
-            return drawn / 2**self.levels, true / 2**self.levels
-
-        return Stage(
-            settings=settings,
-            init=init,
-            players={"score": Player(self.score_loss, settings.optimizer)},
-            export=lambda params, batch_stats: {"score": params["score"]},
-            compare=compare,
-            is_paired=False,
-        )
 
     def msal_stage(self) -> Stage:
         settings = self.config.msal
@@ -313,14 +267,8 @@ class _WMGM:
         def shapes(init, *inputs):
             return jax.eval_shape(init, jax.random.key(0), *inputs), *inputs
 
-        score = Evaluation(
-            "score",
-            num_steps,
-            self.score_net.apply,
-            shapes(self.score_net.init, *self.score_inputs()),
-        )
         generate = functools.partial(self.generator.apply, train=False)
-        return [score] + [
+        return [self.coarsest.evaluation(num_steps)] + [
             Evaluation(
                 f"generator, scale {k}",
                 1,
@@ -331,9 +279,6 @@ class _WMGM:
             )
             for k in reversed(self.scales)
         ]
-
-    def score_inputs(self) -> tuple[jax.Array, jax.Array]:
-        return jnp.zeros((1, *self.band_shape(self.levels))), jnp.zeros(1)
 
     def generator_input(self, k: int) -> jax.Array:
         height, width, channels = self.band_shape(k)

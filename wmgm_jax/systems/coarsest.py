@@ -1,0 +1,59 @@
+"""The diffusion of the coarsest band x_L^S, which every score-based system begins with."""
+
+from collections.abc import Callable
+
+import jax
+from ml_collections import ConfigDict
+
+from wmgm_jax.systems import bands, scores
+from wmgm_jax.systems.interface import Batch, Evaluation, Params, Sampling, Stage
+
+
+class CoarsestBand:
+    """The stage `score`: the score of the normalised x_L^S; it holds no arrays.
+
+    Attributes:
+        score: the model of that score.
+    """
+
+    def __init__(self, config: ConfigDict, levels: int):
+        """
+        Args:
+            config: validated.
+            levels: S; 0 for the image itself.
+        """
+        height, width = config.data.image_size
+        self._config, self._levels = config, levels
+        self.score = scores.build(
+            config, "score", (height // 2**levels, width // 2**levels, config.data.channels)
+        )
+
+    def make_draw(self, sampling: Sampling) -> Callable[[Params, jax.Array], jax.Array]:
+        """Makes the reverse process (Eq. 20): (parameters of the model, keys `[B]`) -> x_L^S,
+        `[B, H / 2^S, W / 2^S, C]`."""
+        reverse = self.score.make_draw(sampling)
+
+        def draw(params, keys):
+            x = reverse(params["score"], keys)
+            return bands.denormalise_low(x, params["statistics"], self._levels)
+
+        return draw
+
+    def stage(self) -> Stage:
+        """Its training by score matching (Eq. 14, 19)."""
+        levels = self._levels
+        draw = self.make_draw(Sampling.of(self._config))
+
+        def target(batch: Batch) -> tuple[jax.Array, None]:
+            low = bands.low(batch.images, levels)
+            return bands.normalise_low(low, batch.statistics, levels), None
+
+        def compare(params, keys, images):
+            """Drawn and true coarsest bands, in the range of images."""
+            return draw(params, keys) / 2**levels, bands.low(images, levels) / 2**levels
+
+        return self.score.stage("score", self._config.score, target, compare)
+
+    def evaluation(self, num_steps: int) -> Evaluation:
+        """The work behind one draw."""
+        return self.score.evaluation("score", num_steps)
