@@ -16,10 +16,10 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
     Args:
         path: without a suffix.
-        rows: all with the same keys, the heads of the columns.
+        rows: their keys are the heads of the columns; what a row lacks stays blank.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=_head(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     files.write_text(path.with_suffix(".csv"), text.getvalue())
@@ -28,10 +28,23 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:
-    """A Markdown table of rows with the same keys; fractions to four digits."""
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head), *([_text(row[key]) for key in head] for row in rows)]
+    """A Markdown table; fractions to four digits."""
+    head = _head(rows)
+    lines = [head, ["---"] * len(head)]
+    lines += [[_text(row.get(key, "")) for key in head] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _head(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """The keys of all rows; those that not every row has come after those before them."""
+    head: list[str] = []
+    for row in rows:
+        place = 0
+        for key in row:
+            if key not in head:
+                head.insert(place, key)
+            place = head.index(key) + 1
+    return head
 
 
 def _text(value: object) -> str:

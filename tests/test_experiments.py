@@ -7,7 +7,10 @@ import pytest
 from conftest import TINY
 from PIL import Image
 
+from experiments import comparison
 from experiments.tables import markdown, write_table
+from tests.tiny import get_config
+from wmgm_jax import inspection, systems
 
 
 def read(path):
@@ -25,6 +28,13 @@ def test_a_table_for_programs_and_one_for_eyes(tmp_path):
         "| --- | --- |",
         "| a, b | 0.3333 |",
         "| c | 12 |",
+    ]
+    # What a row lacks stays blank, where the others have it.
+    assert markdown([{"a": 1, "c": 3}, {"a": 1, "b": 2, "c": 3}]).splitlines() == [
+        "| a | b | c |",
+        "| --- | --- | --- |",
+        "| 1 |  | 3 |",
+        "| 1 | 2 | 3 |",
     ]
 
 
@@ -69,7 +79,7 @@ def test_choices_shows_rebuilt_images(run, tmp_path):
     assert code == 0, log
     rows = read(tmp_path / "msal.csv")
     picture = np.asarray(Image.open(tmp_path / "msal.png"))
-    assert picture.shape == ((1 + len(rows)) * 66 + 2, 10 * 66 + 2, 3)
+    assert picture.shape == ((1 + len(rows)) * 130 + 2, 10 * 130 + 2, 3)
     assert all(float(row["psnr"]) > 10 for row in rows)
 
 
@@ -102,3 +112,55 @@ def test_measures_notice_blur(run, tmp_path):
     assert float(rows[0]["spectrum_error"]) < blur[0]
     assert blur == sorted(blur)
     assert (tmp_path / "measures.png").exists()
+
+
+def test_the_three_systems_beside_each_other(run, tmp_path):
+    flags = (TINY, f"--workdir={tmp_path / 'runs'}", f"--out={tmp_path}", "--scale=tiny")
+    table = ("table1", *flags, "--images=4", "--trials=1")
+    code, _, log = run(*table, module="tests.tiny_comparison")
+    assert code == 0, log
+    rows = read(tmp_path / "tiny.csv")
+    assert [row["system"] for row in rows] == ["SGM", "WSGM", "WMGM"]
+    for row in rows:
+        assert float(row["training TFLOP"]) > 0
+        assert float(row["s for 4 images"]) * 25 == pytest.approx(
+            float(row["s for 100 images, extrapolated"])
+        )
+        assert float(row["sliced Wasserstein distance"]) > 0
+    assert [row["PSNR of rebuilt images (dB)"] == "" for row in rows] == [True, False, False]
+    assert Image.open(tmp_path / "tiny.png").size[0] > 4 * 128
+
+    # Nothing is trained again, and a point that is known is not measured again.
+    figure = ("figure4", *flags, "--num_images=4")
+    (tmp_path / "tiny.csv").unlink()
+    code, _, log = run(*figure, "--steps=1", module="tests.tiny_comparison")
+    assert code == 0, log
+    assert "compiled" not in log
+    first = read(tmp_path / "tiny.csv")
+    assert [row["steps"] for row in first] == ["1"] * 3
+    code, _, log = run(*figure, "--steps=1,2", "--systems=wmgm", module="tests.tiny_comparison")
+    assert code == 0, log
+    assert read(tmp_path / "tiny.csv")[:3] == first
+    assert [row["steps"] for row in read(tmp_path / "tiny.csv")[3:]] == ["2"]
+
+
+def test_equal_budgets():
+    for system in comparison.NAMES:
+        config = comparison.scaled(get_config(), system, "tiny")
+        assert config.data.image_size == (32, 32)
+        assert config.data.augment == get_config().data.augment
+        config = comparison.budgeted(config, 1.0)
+        spent = sum(
+            stage.settings.num_steps * comparison.flops_per_step(config, stage)
+            for stage in systems.build(config).stages.values()
+        )
+        assert spent == pytest.approx(1e12, rel=0.05)
+
+
+def test_a_step_takes_about_three_forward_passes():
+    """The forward pass, and twice as much for the gradient of inputs and of weights."""
+    config = get_config("sgm")
+    (stage,) = systems.build(config).stages.values()
+    forward = inspection.measure(config)["flops_per_image"] / config.sampling.num_steps
+    step = comparison.flops_per_step(config, stage)
+    assert 2.5 < step / (stage.settings.batch_size * forward) < 3.5

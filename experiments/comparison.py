@@ -1,0 +1,129 @@
+"""What the comparisons of systems share: siblings of one scale, equal budgets, training in pieces.
+
+A budget is counted in the FLOPs of training steps, as XLA counts them, so that no system gains by
+the shape of its networks.
+"""
+
+import functools
+import os
+import signal
+import threading
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from configs import colon_ihc, colon_ihc_sgm, colon_ihc_wsgm
+from wmgm_jax import config as configs
+from wmgm_jax import runs, systems, train_step, training
+from wmgm_jax.networks.layers import BATCH_AXIS
+from wmgm_jax.systems.interface import Stage, Statistics
+
+NAMES = {"sgm": "SGM", "wsgm": "WSGM", "wmgm": "WMGM"}
+_SMALL = {"sgm": colon_ihc_sgm, "wsgm": colon_ihc_wsgm, "wmgm": colon_ihc}
+_SIDES = {"small": 64, "tiny": 32}
+# TFLOP to train one system with.
+BUDGETS = {"small": 40.0, "tiny": 15.0}
+
+
+SCALE = flags.DEFINE_enum(
+    "scale", "small", ["paper", "small", "tiny"], "Sizes of images and networks; see above."
+)
+SYSTEMS = flags.DEFINE_multi_enum("systems", list(NAMES), list(NAMES), "The systems to compare.")
+_BUDGET = flags.DEFINE_float(
+    "budget", None, f"TFLOP to train each system with; by default {BUDGETS}, at paper scale none."
+)
+_MINUTES = flags.DEFINE_float("minutes", None, "Stop after so long; the next call goes on.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the runs; by default runs/comparison_SCALE."
+)
+
+
+def system_config(config: ConfigDict, system: str) -> ConfigDict:
+    """The config of a system at the scale, with the budget and by the sampler of the command."""
+    config = scaled(config, system, SCALE.value)
+    budget = _BUDGET.value or BUDGETS.get(SCALE.value)
+    if budget is not None:
+        config = budgeted(config, budget)
+    config.sampling.update({"sampler": "euler_maruyama", "num_steps": 16, "spacing": "uniform"})
+    return config
+
+
+def scaled(config: ConfigDict, system: str, scale: str) -> ConfigDict:
+    """The config of a system on the images of another config.
+
+    Args:
+        config: of WMGM; its images stay, and so do its sampling and evaluation.
+        system: a key of `NAMES`.
+        scale: "paper" leaves the sizes of `config`; "small" takes images of 64x64 and the networks
+            and training of `configs/colon_ihc*.py`, "tiny" the same at 32x32.
+    """
+    if scale == "paper":
+        return config if system == "wmgm" else configs.sibling(config, system)
+    small = _SMALL[system].get_config()
+    for section in ("data", "sampling", "evaluation"):
+        small[section] = config[section]
+    small.data.image_size = (_SIDES[scale], _SIDES[scale])
+    return small
+
+
+def budgeted(config: ConfigDict, budget: float) -> ConfigDict:
+    """A config whose stages together train for `budget` TFLOP.
+
+    All diffusions of a system take the same number of steps; MSAL gets half of WMGM's budget.
+    """
+    config = config.copy_and_resolve_references()
+    stages = systems.build(config).stages
+    flops = {name: flops_per_step(config, stage) for name, stage in stages.items()}
+    adversarial = flops.pop("msal", None)
+    share = budget * 1e12 / (1 if adversarial is None else 2)
+    for section in ("score", "details"):
+        if section in config:
+            config[section].num_steps = max(1, round(share / sum(flops.values())))
+    if adversarial is not None:
+        config.msal.num_steps = max(1, round(share / adversarial))
+    return config
+
+
+def flops_per_step(config: ConfigDict, stage: Stage) -> float:
+    """FLOPs of a training step on the whole batch, as XLA counts them before it optimises.
+
+    A mean over the steps at which different players move.
+    """
+    init = functools.partial(train_step.init_state, stage, _any_statistics(config))
+    state = jax.eval_shape(init, jax.random.key(0))
+    shape = (1, stage.settings.batch_size, *config.data.image_size, config.data.channels)
+    images = jax.ShapeDtypeStruct(shape, jnp.uint8)
+    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state)
+    period = max(player.every for player in stage.players.values())
+    total = 0.0
+    for step in range(period):
+        due = train_step.due_players(stage, step)
+        step_fn = jax.vmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
+        total += jax.jit(step_fn).lower(state, images).cost_analysis()["flops"]
+    return total / period
+
+
+def _any_statistics(config: ConfigDict) -> Statistics:
+    shape = (1, *config.data.image_size, config.data.channels)
+    return systems.build(config).measure([np.zeros(shape, np.uint8)])
+
+
+def trained(config: ConfigDict) -> runs.Run:
+    """The run of a config, trained to its end, from where it was stopped."""
+    workdir = Path(_WORKDIR.value or f"runs/comparison_{SCALE.value}") / config.system
+    run = runs.open_run(config, workdir)
+    training.train(run)
+    return run
+
+
+def stop_in_time() -> None:
+    """Asks this process to stop after `--minutes`, as pre-emption does: training saves a
+    checkpoint first, and the same command goes on from there."""
+    if _MINUTES.value is not None:
+        timer = threading.Timer(60 * _MINUTES.value, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        timer.start()

@@ -1,0 +1,129 @@
+"""Figure 4: quality against the number of steps, and against seconds, for SGM, WSGM and WMGM.
+
+  python -m experiments.figure4 --config=configs/faces128.py --config.data.dir=DIR --scale=small
+
+Takes the systems that `experiments.table1` trains (and trains them, if they are not yet trained).
+Every number of steps draws --num_images images with the papers' sampler, Euler-Maruyama on a
+uniform grid, from the same keys; seconds are of drawing them all, after compiling. A point that
+stands in the table is not measured again, so that the work may be stopped and started. Writes a
+table (CSV, Markdown) and a figure into --out.
+"""
+
+import csv
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+
+import wmgm_jax
+from experiments import comparison
+from experiments.figures import write_figure
+from experiments.tables import write_table
+from wmgm_jax import cli, data, files, image_folder, sampling
+from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate
+from wmgm_jax.evaluation.outputs import load_inception
+from wmgm_jax.evaluation.plots import BLUE, GREEN, VERMILION
+
+STEPS = ["4", "6", "8", "16", "32", "64", "96", "192"]
+_COLOURS = {"SGM": BLUE, "WSGM": GREEN, "WMGM": VERMILION}
+
+cli.define_config("configs/colon_ihc.py")
+flags.adopt_module_key_flags(comparison)
+_STEPS = flags.DEFINE_list("steps", STEPS, "Numbers of steps.")
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images to draw.", lower_bound=4)
+_OUT = flags.DEFINE_string("out", "experiments/results/figure4", "Folder of the results.")
+
+
+def main() -> None:
+    comparison.stop_in_time()
+    path = Path(_OUT.value) / comparison.SCALE.value
+    rows = known(path.with_suffix(".csv"))
+    for system in comparison.SYSTEMS.value:
+        name = comparison.NAMES[system]
+        config = comparison.system_config(cli.given_config(), system)
+        run = comparison.trained(config)
+        model = wmgm_jax.load(run.workdir)
+        cache = image_folder.cache_folder(config.data.cache_dir)
+        inception = load_inception(config.evaluation.inception_weights, config.data.cache_dir)
+        reference = data.subset(run.valid, config.evaluation.reference_images)
+        for steps in map(int, _STEPS.value):
+            if any((row["system"], row["steps"]) == (name, steps) for row in rows):
+                continue
+            images, seconds = drawn(model, steps)
+            sets = ImageSets(data.from_array(images), reference)
+            measures = evaluate(sets, config.wavelet.levels, inception, cache)["measures"]
+            rows.append(
+                {
+                    "system": name,
+                    "steps": steps,
+                    "seconds": seconds,
+                    "images": len(images),
+                    **{
+                        label: measures[measure]["value"]
+                        for measure, label in HEADLINES.items()
+                        if measure in measures
+                    },
+                }
+            )
+            write_table(path, rows)
+    write_figure(path.with_suffix(".png"), curves(rows))
+
+
+def known(path: Path) -> list[dict[str, object]]:
+    """The rows of a table that an earlier call wrote."""
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return [
+            {key: _number(key, text) for key, text in row.items() if text}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _number(key: str, text: str) -> object:
+    if key == "system":
+        return text
+    return int(text) if key in ("steps", "images") else float(text)
+
+
+def drawn(model: sampling.Model, steps: int) -> tuple[np.ndarray, float]:
+    """uint8 `[N, H, W, C]`, and the seconds that drawing them took, without compiling."""
+    sample_fn = wmgm_jax.make_sample_fn(model.config, steps, "euler_maruyama", "uniform")
+    size = min(_NUM_IMAGES.value, model.config.sampling.batch_size)
+    keys = [jax.random.key(i) for i in range(-(-_NUM_IMAGES.value // size))]
+    program = sample_fn.lower(model.params, keys[0], size).compile()
+    start = time.perf_counter()
+    images = [np.asarray(program(model.params, key)) for key in keys]
+    seconds = time.perf_counter() - start
+    return files.to_uint8(np.concatenate(images)[: _NUM_IMAGES.value]), seconds
+
+
+def curves(rows: Sequence[dict[str, object]]) -> Figure:
+    """A row of panels against steps, and one against seconds."""
+    measures = [label for label in HEADLINES.values() if any(label in row for row in rows)]
+    figure = Figure(figsize=(3.2 * len(measures), 5.2), layout="constrained")
+    panels = figure.subplots(2, len(measures), squeeze=False, sharey="col")
+    for axis, line in zip(("steps", "seconds"), panels, strict=True):
+        for axes, measure in zip(line, measures, strict=True):
+            for name, colour in _COLOURS.items():
+                points = sorted(
+                    (row[axis], row[measure])
+                    for row in rows
+                    if row["system"] == name and measure in row
+                )
+                if points:
+                    axes.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, label=name)
+            axes.set_xscale("log")
+            axes.set_xlabel(axis if axis == "steps" else f"seconds for {rows[0]['images']} images")
+            axes.set_ylabel(measure)
+            axes.set_ylim(bottom=0)
+    panels[0][0].legend()
+    return figure
+
+
+if __name__ == "__main__":
+    cli.run(main)
