@@ -225,9 +225,9 @@ def test_an_exception_arrives_in_the_turn_of_its_batch():
 # -------------------------------------------------------------------------------- sources
 
 
-@pytest.mark.parametrize("source", ["", "file", "tfds", "tfds:", "Folder"])
+@pytest.mark.parametrize("source", ["", "file", "tfds", "tfds:", "Folder", "array", "array:"])
 def test_unknown_sources_are_refused_with_the_valid_ones(source):
-    with refusal(rf"data.source is '{source}'.*'embedded', 'folder' or 'tfds:NAME'"):
+    with refusal(rf"data.source is '{source}'.*'embedded', 'folder', 'tfds:NAME' or 'array:PATH'"):
         data.open_source(source=source, split="train", image_size=(8, 8), channels=3)
 
 

@@ -27,11 +27,11 @@ def base(system: str = "wmgm") -> ConfigDict:
             "seed": 0,
             "stages": "all",  # which stages this run trains: "all", or names joined by commas
             "data": {
-                "source": "folder",  # "embedded", "folder", "tfds:NAME"
+                "source": "folder",  # "embedded", "folder", "tfds:NAME", "array:PATH"
                 "dir": "",
                 "missing_hint": "",  # what to tell a user whose folder lacks the images
                 "image_size": (128, 128),  # (H, W), divisible by 2^levels
-                "channels": 3,  # 1 or 3
+                "channels": 3,  # 1 or 3; of arrays what they have
                 "validation_fraction": 0.05,  # where no folder or split is named for it
                 "augment": "flip",  # "none", "flip", "dihedral"
                 "cache_dir": "",  # of decoded images; empty for the user's cache folder
@@ -185,7 +185,6 @@ _FREE = (
 
 _CHOICES = {
     "data.augment": ("none", "flip", "dihedral"),
-    "data.channels": (1, 3),
     "process.schedule": ("constant", "linear", "cosine"),
     "prediction": ("noise", "velocity"),
     "optimizer.decay": ("constant", "cosine"),
@@ -279,8 +278,10 @@ def _check_ranges(config: ConfigDict) -> None:
         if key.endswith(("ema_decay", "dropout")):
             _expect(0 <= value < 1, key, "in [0, 1)", value)
     source = config.data.source
-    is_source = source in ("embedded", "folder") or source.startswith("tfds:")
-    _expect(is_source, "data.source", "'embedded', 'folder' or 'tfds:NAME'", source)
+    is_source = source in ("embedded", "folder") or source.startswith(("tfds:", "array:"))
+    _expect(is_source, "data.source", "'embedded', 'folder', 'tfds:NAME' or 'array:PATH'", source)
+    if not source.startswith("array:"):
+        _expect(config.data.channels in (1, 3), "data.channels", "1 or 3", config.data.channels)
     share = config.data.validation_fraction
     _expect(0 < share < 1, "data.validation_fraction", "between 0 and 1", share)
     end, limit = config.process.T, 1 if config.process.schedule == "cosine" else float("inf")

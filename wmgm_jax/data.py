@@ -1,4 +1,4 @@
-"""Images as uint8 arrays, addressed at random.
+"""Images as uint8 arrays, or fields as float32 ones, addressed at random.
 
 A `Source` holds the images of one split. All else is a pure function of the source, a seed and a
 step: the images come in an endless chain of epochs, each a fresh shuffle, and the batch of step `s`
@@ -17,23 +17,31 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from wmgm_jax import image_folder
+from wmgm_jax import array_source, image_folder
 from wmgm_jax.errors import UserError
+from wmgm_jax.units import Units
 
 _SYMMETRIES = {"none": 1, "flip": 2, "dihedral": 8}
 
 
 class Source(Protocol):
-    """The images of one split, all of the shape `image_shape`, (H, W, C)."""
+    """The images of one split, all of the same shape.
+
+    Attributes:
+        image_shape: (H, W, C).
+        units: of fields, which the source brings to unit range; None for images.
+    """
 
     image_shape: tuple[int, int, int]
+    units: Units | None
 
     def __len__(self) -> int:
         """The number of images."""
         ...
 
     def take(self, indices: np.ndarray) -> np.ndarray:
-        """The images at `indices`, integers `[B]`, as uint8 `[B, H, W, C]`."""
+        """The images at `indices`, integers `[B]`, as uint8 `[B, H, W, C]`, or the fields there in
+        unit range, as float32."""
         ...
 
 
@@ -52,13 +60,16 @@ def open_source(
 
     Args:
         source: "embedded", the crops of a micrograph that scikit-image ships; "folder", the image
-            files below `directory`; or "tfds:NAME", a TensorFlow Datasets data set.
+            files below `directory`; "tfds:NAME", a TensorFlow Datasets data set; or "array:PATH",
+            the fields of an `.npy` or `.npz` file or of a folder of such files.
         split: the two splits have no image, and no pixel of an image, in common.
-        image_size: (H, W). Folder and TFDS images are cropped about their centre and resized.
-        channels: 1 (grey) or 3 (RGB).
+        image_size: (H, W). Folder and TFDS images are cropped about their centre and resized;
+            fields must have it.
+        channels: 1 (grey) or 3 (RGB); of fields what they have.
         directory: the folder, or the TFDS data directory ("" for its default).
         validation_fraction: in (0, 1), the share set aside where the data has no split of its own.
-        cache_dir: where decoded folders are kept; "" for the user's cache directory.
+        cache_dir: where decoded folders, unpacked arrays and the statistics of fields are kept; ""
+            for the user's cache directory.
         missing_hint: a sentence to append when the folder is missing or empty.
 
     Returns:
@@ -70,7 +81,8 @@ def open_source(
     shape = (int(image_size[0]), int(image_size[1]), channels)
     if min(image_size) < 1:
         raise UserError(f"--config.data.image_size is {shape[:2]}: both sides must be at least 1")
-    if channels not in (1, 3):
+    is_array = source.startswith("array:") and source != "array:"
+    if channels not in (1, 3) and not is_array:
         raise UserError(f"--config.data.channels is {channels}: use 1 (grey) or 3 (RGB)")
     if not 0 < validation_fraction < 1:
         raise UserError(
@@ -88,27 +100,48 @@ def open_source(
             missing_hint=missing_hint,
         )
         return from_array(images)
+    if is_array:
+        return array_source.open_arrays(
+            source.removeprefix("array:"),
+            split=split,
+            shape=shape,
+            validation_fraction=validation_fraction,
+            cache_dir=cache_dir,
+            missing_hint=missing_hint,
+        )
     if source.startswith("tfds:") and source != "tfds:":
         return _open_tfds(source, split, shape, directory, validation_fraction)
     raise UserError(
-        f"--config.data.source is {source!r}: use 'embedded', 'folder' or 'tfds:NAME', such as "
-        "'tfds:cifar10'"
+        f"--config.data.source is {source!r}: use 'embedded', 'folder', 'tfds:NAME' or "
+        "'array:PATH', such as 'tfds:cifar10'"
     )
 
 
-def from_array(images: np.ndarray) -> Source:
-    """A source of images that lie in memory or are mapped into it, uint8 `[N, H, W, C]`."""
-    return _Images(images.shape[1:], len(images), lambda indices: np.asarray(images[indices]))
+def from_array(images: np.ndarray, units: Units | None = None) -> Source:
+    """A source of images that lie in memory or are mapped into it.
+
+    Args:
+        images: uint8 `[N, H, W, C]`, or fields of any real type.
+        units: those that the fields are in; None for images.
+    """
+
+    def take(indices: np.ndarray) -> np.ndarray:
+        chosen = np.asarray(images[indices])
+        return chosen if units is None else units.normalise(chosen)
+
+    return _Images(images.shape[1:], len(images), take, units)
 
 
 def subset(source: Source, count: int) -> Source:
     """At most `count` images, evenly spread over a source."""
     chosen = np.linspace(0, len(source) - 1, min(count, len(source))).astype(int)
-    return _Images(source.image_shape, len(chosen), lambda indices: source.take(chosen[indices]))
+    return _Images(
+        source.image_shape, len(chosen), lambda indices: source.take(chosen[indices]), source.units
+    )
 
 
 def spread(source: Source, count: int) -> np.ndarray:
-    """At most `count` images, evenly spread over a source, uint8 `[N, H, W, C]`."""
+    """At most `count` images, evenly spread over a source, `[N, H, W, C]` as `take` returns."""
     chosen = subset(source, count)
     return chosen.take(np.arange(len(chosen)))
 
@@ -134,7 +167,7 @@ def batch_at(
         rows: the part of the whole batch to read and return; the same images as slicing the whole.
 
     Returns:
-        uint8 `[b, H, W, C]`, b being the number of rows selected.
+        `[b, H, W, C]`, uint8 or float32 as the source has it, b being the number of rows selected.
 
     Raises:
         UserError: the source is smaller than a batch, or cannot be augmented in this way.
@@ -189,7 +222,7 @@ def batches(
         prefetch: the number of batches to work ahead, at most.
 
     Returns:
-        An iterator of uint8 `[b, H, W, C]`, as `batch_at` returns.
+        An iterator of `[b, H, W, C]`, as `batch_at` returns.
 
     Raises:
         UserError: as `batch_at`, in the turn of the batch it belongs to.
@@ -217,6 +250,7 @@ class _Images:
     image_shape: tuple[int, int, int]
     count: int
     take: Callable[[np.ndarray], np.ndarray]
+    units: Units | None = None
 
     def __len__(self) -> int:
         return self.count

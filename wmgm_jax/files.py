@@ -83,6 +83,29 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     return np.clip(np.round(np.asarray(images) * 255.0), 0, 255).astype(np.uint8)
 
 
+def visible(images: np.ndarray) -> np.ndarray:
+    """What is shown of images: uint8 as they are, fields in false colours.
+
+    Args:
+        images: uint8 `[B, H, W, C]`, or fields in unit range, floating-point, of any C.
+
+    Returns:
+        uint8, the images, or `[B, H, w, 3]` with the first three channels of the fields side by
+        side and a black line apart (w = W, 2 W + 1 or 3 W + 2), from three standard deviations
+        below the mean (dark blue) to three above (yellow); what is not a number is black.
+    """
+    if not np.issubdtype(images.dtype, np.floating):
+        return images
+    import matplotlib  # Slow to import, and of use only here.
+
+    viridis = matplotlib.colormaps["viridis"]
+    # In unit range a standard deviation is 1/2.
+    channels = np.moveaxis(images[..., :3], -1, 0)
+    coloured = [viridis((x + 1.5) / 3, bytes=True)[..., :3] for x in channels]
+    line = np.zeros_like(coloured[0][:, :, :1])
+    return np.concatenate([part for x in coloured for part in (line, x)][1:], axis=2)
+
+
 def enlarge(images: np.ndarray, side: int = 128) -> np.ndarray:
     """Images `[B, H, W, C]` with every pixel repeated until the longer side reaches `side`."""
     factor = max(1, side // max(images.shape[1:3]))

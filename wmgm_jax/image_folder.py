@@ -31,9 +31,9 @@ _CACHE_VERSION = 1  # To be raised whenever the same file would decode to other 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _SUFFIXES_WANTED = f"put {' '.join(_SUFFIXES)} files there"
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-_VALIDATION_FOLDERS = ("valid", "val", "validation", "test")
-_SKIPS_NAMED = 10
-_SKIPS_PERCENT = 5
+VALIDATION_FOLDERS = ("valid", "val", "validation", "test")
+SKIPS_NAMED = 10
+SKIPS_PERCENT = 5
 
 # Input pixels per output pixel that quick box reduction must leave to the Lanczos filter. At 3,
 # Pillow's documentation finds the result almost indistinguishable from filtering all pixels.
@@ -199,7 +199,7 @@ def _find_images(
         raise UserError(f"--config.data.dir {directory!r} {fault}: name a folder of images{hint}")
     held_out = None
     if (root / "train").is_dir():
-        held_out = next((root / n for n in _VALIDATION_FOLDERS if (root / n).is_dir()), None)
+        held_out = next((root / n for n in VALIDATION_FOLDERS if (root / n).is_dir()), None)
         root = held_out if held_out and split == "valid" else root / "train"
     names = _list_images(root)
     if not names:
@@ -305,11 +305,11 @@ def _write_cache(path: Path, root: Path, names: list[str], shape: tuple[int, int
     try:
         with open(temporary, "xb") as file:
             skips = _write_images(file, root, names, shape)
-            if len(skips) * 100 > len(names) * _SKIPS_PERCENT:
+            if len(skips) * 100 > len(names) * SKIPS_PERCENT:
                 _log_skips(root, skips, len(names))
                 raise UserError(
                     f"folder {str(root)!r}: {len(skips)} of {len(names)} images cannot be read, "
-                    f"over {_SKIPS_PERCENT}%: remove or repair them, such as {skips[0][0]!r} "
+                    f"over {SKIPS_PERCENT}%: remove or repair them, such as {skips[0][0]!r} "
                     f"({skips[0][1]})"
                 )
             file.flush()
@@ -352,7 +352,7 @@ def _write_images(
 
 
 def _log_skips(root: Path, skips: list, total: int) -> None:
-    for name, reason in skips[:_SKIPS_NAMED]:
+    for name, reason in skips[:SKIPS_NAMED]:
         _log.warning("skipped %r: %s", name, reason)
     if skips:
         _log.warning("skipped %d of the %d images in %r", len(skips), total, str(root))

@@ -5,7 +5,8 @@
       and an evaluation, all in --workdir (by default runs/colon_ihc).
 
   python -m wmgm_jax.main --mode=sample --workdir=runs/colon_ihc --num_samples=1000
-      draws images from a trained run: a grid, single PNGs and an .npz under samples/.
+      draws images from a trained run: a grid, single PNGs and an .npz under samples/; of fields
+      the .npz is in the units of the data, and the pictures are in false colours.
 
   python -m wmgm_jax.main --mode=evaluate --workdir=runs/colon_ihc
       measures a trained run again and writes evaluation.json and report.html.
@@ -110,8 +111,10 @@ def _sample() -> None:
     folder = workdir / "samples" / f"seed_{_SEED.value}"
     # What an earlier call left must not mix with what this one draws.
     shutil.rmtree(folder, ignore_errors=True)
-    files.write_png(folder / "grid.png", files.grid(images[: model.config.evaluation.grid_images]))
     files.write_npz(folder / "images.npz", images=images)
+    if model.units is not None:
+        images = files.visible(model.units.normalise(images))
+    files.write_png(folder / "grid.png", files.grid(images[: model.config.evaluation.grid_images]))
     for i, image in enumerate(tqdm(images, "writing", disable=not sys.stderr.isatty())):
         files.write_png(folder / "images" / f"{i:06d}.png", image)
     _log.info("%d images in %s", len(images), folder)
@@ -124,10 +127,13 @@ def _evaluate() -> None:
     workdir = _workdir()
     model = _trained_model(workdir)
     train, reference = runs.open_sources(model.config)
+    runs.check_same_units(workdir, train, model.params["statistics"])
     facts = {"checkpoint": _CHECKPOINT.value, "reference": _REFERENCE.value or "validation images"}
     folder = workdir
     if _REFERENCE.value is not None:
-        reference = image_sets.open_set(_REFERENCE.value, "--reference", train.image_shape)
+        reference = image_sets.open_set(
+            _REFERENCE.value, "--reference", train.image_shape, units=train.units
+        )
         facts["preparation"] = image_sets.PREPARATION
     if _REFERENCE.value is not None or _CHECKPOINT.value != "last":
         # The run's own evaluation stays.

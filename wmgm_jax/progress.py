@@ -47,11 +47,14 @@ class Progress:
             step: steps taken.
             model: the stage's entries and `statistics` in the parameters of the model.
         """
-        generated, true = self._pictures(model, self._run.config.train.preview_images)
+        pictures = self._pictures(model, self._run.config.train.preview_images)
+        shown, true = (files.visible(files.enlarge(picture)) for picture in pictures)
+        margin = 2
         if self._stage.is_paired:
-            generated = np.concatenate([true, generated], axis=2)
+            gap = np.full_like(true[:, :, :3], 255)
+            shown, margin = np.concatenate([true, gap, shown], axis=2), 2 * gap.shape[2]
         path = self._run.workdir / "samples" / f"{self._name}_{step:07d}.png"
-        files.write_png(path, files.grid(files.enlarge(generated)))
+        files.write_png(path, files.grid(shown, margin=margin))
 
     def measure(self, model: Any) -> dict[str, float]:
         """The measures of `evaluation.quick` on validation images."""
@@ -78,7 +81,8 @@ class Progress:
         self._checkpoints.close()
 
     def _pictures(self, model: Any, count: int) -> list[np.ndarray]:
-        """(generated, true), uint8 `[N, h, w, C]`, of at most `count` validation images."""
+        """(generated, true) `[N, h, w, C]`, of at most `count` validation images: uint8, or fields
+        in unit range."""
         batch_size = min(count, len(self._run.valid), self._run.config.sampling.batch_size)
         # Whole batches, so that one program serves them all.
         count = min(count, len(self._run.valid)) // batch_size * batch_size
@@ -88,7 +92,7 @@ class Progress:
             self._compare(model, keys[i : i + batch_size], images[i : i + batch_size])
             for i in range(0, count, batch_size)
         ]
-        return [
-            files.to_uint8((np.concatenate(pictures) + 1) / 2)
-            for pictures in zip(*jax.device_get(batches), strict=True)
-        ]
+        pictures = [np.concatenate(parts) for parts in zip(*jax.device_get(batches), strict=True)]
+        if self._run.valid.units is not None:
+            return pictures
+        return [files.to_uint8((picture + 1) / 2) for picture in pictures]

@@ -4,12 +4,14 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax import config as configs
 from wmgm_jax import data, files, sampling, systems
 from wmgm_jax.errors import UserError
-from wmgm_jax.systems.interface import Stage, System
+from wmgm_jax.systems.interface import Stage, Statistics, System
+from wmgm_jax.units import Units
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +115,26 @@ def check_same_model(workdir: Path, config: ConfigDict, other: ConfigDict) -> No
         f"{workdir} holds a run with another {named}{more}{reason}: use its settings, or another "
         "--workdir"
     )
+
+
+def check_same_units(workdir: Path, source: data.Source, statistics: Statistics) -> None:
+    """Compares the statistics of fields with those that the model in `workdir` was trained with.
+
+    Raises:
+        UserError: the data has changed since.
+    """
+    units = Units.of(statistics)
+    if units is None or source.units is None:
+        return
+    tolerance = 1e-3 * units.std + 1e-6 * np.abs(units.mean)
+    for name in ("mean", "std"):
+        ours, theirs = getattr(source.units, name), getattr(units, name)
+        for channel in np.flatnonzero(np.abs(ours - theirs) > tolerance):
+            raise UserError(
+                f"{workdir} was trained on other data: channel {channel} had the {name} "
+                f"{theirs[channel]:.6g}, and has {ours[channel]:.6g} now; bring back the former, "
+                "or use another --workdir"
+            )
 
 
 def _check_batch(name: str, stage: Stage, num_images: int) -> None:

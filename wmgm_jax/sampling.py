@@ -21,6 +21,7 @@ from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.samplers import SAMPLERS
 from wmgm_jax.systems.interface import Sampling
+from wmgm_jax.units import Units
 
 SampleFunction = Callable[[Any, jax.Array, int], jax.Array]
 
@@ -38,6 +39,11 @@ class Model:
     config: ConfigDict
     params: dict[str, Any]
     step: dict[str, int]
+
+    @property
+    def units(self) -> Units | None:
+        """Of the fields that it draws; None for images."""
+        return Units.of(self.params["statistics"])
 
 
 def load(
@@ -122,8 +128,9 @@ def make_sample_fn(
         spacing: of the time grid, see `OUProcess.times`; None for the config's.
 
     Returns:
-        `sample_fn(params, key, num)` -> float32 `[num, H, W, C]` in [0, 1]; num is static. Image
-        i is a function of the parameters, the key and i, whatever num is.
+        `sample_fn(params, key, num)` -> float32 `[num, H, W, C]` in [0, 1], or, of a model of
+        fields, in the units of its data and not clipped; num is static. Image i is a function of
+        the parameters, the key and i, whatever num is.
     """
     draw = _make_draw(config, num_steps, sampler, spacing)
 
@@ -152,7 +159,7 @@ def sample_batches(
         num_steps, sampler, spacing: see `make_sample_fn`.
 
     Yields:
-        float32 `[b, H, W, C]` in [0, 1], `num` images in all.
+        float32 `[b, H, W, C]` as `sample_fn` returns, `num` images in all.
     """
     devices = jax.local_devices()
     mesh = jax.sharding.Mesh(np.array(devices), (BATCH_AXIS,))
@@ -186,10 +193,13 @@ def _make_draw(config, num_steps, sampler, spacing):
         )
     )
 
-    def draw_in_range(params: Any, keys: jax.Array) -> jax.Array:
-        return jnp.clip((draw(params, keys) + 1) / 2, 0, 1)
+    def draw_in_units(params: Any, keys: jax.Array) -> jax.Array:
+        images, units = draw(params, keys), Units.of(params["statistics"])
+        if units is not None:
+            return units.denormalise(images)
+        return jnp.clip((images + 1) / 2, 0, 1)
 
-    return draw_in_range
+    return draw_in_units
 
 
 def _image_keys(key: jax.Array, indices: jax.Array) -> jax.Array:

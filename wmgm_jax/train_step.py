@@ -109,8 +109,8 @@ def make_train_step(
         due: the players that move, from `due_players`.
 
     Returns:
-        (state, uint8 images `[b, H, W, C]`) -> (state, metrics by name). Both come out equal on
-        all devices.
+        (state, images `[b, H, W, C]` as a source gives them) -> (state, metrics by name). Both
+        come out equal on all devices.
     """
     optimizers = make_optimizers(stage)
     settings = stage.settings

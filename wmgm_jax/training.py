@@ -24,7 +24,7 @@ from wmgm_jax.metrics import Reporter
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.preemption import Preempted, Preemption
 from wmgm_jax.progress import Progress
-from wmgm_jax.runs import Run, selected_stages
+from wmgm_jax.runs import Run, check_same_units, selected_stages
 from wmgm_jax.systems.interface import Stage
 from wmgm_jax.train_step import TrainState, due_players, init_state, make_train_step
 
@@ -117,11 +117,9 @@ def _compile_steps(
     """
     _log.info("%s: compiling", name)
     start = time.monotonic()
-    images = _split_over_devices(
-        np.zeros(
-            (stage.settings.batch_size // jax.process_count(), *run.train.image_shape), np.uint8
-        )
-    )
+    shape = (stage.settings.batch_size // jax.process_count(), *run.train.image_shape)
+    dtype = np.uint8 if run.train.units is None else np.float32
+    images = _split_over_devices(np.zeros(shape, dtype))
     programs = {}
     for step in range(int(_first_device(state.step)), stage.settings.num_steps):
         due = due_players(stage, step)
@@ -134,6 +132,8 @@ def _compile_steps(
 
 def _first_state(run: Run, name: str, stage: Stage) -> TrainState:
     statistics = run.system.measure(_batches_to_measure(run))
+    if run.train.units is not None:
+        statistics |= {"units": run.train.units.statistics()}
     init = jax.jit(functools.partial(init_state, stage), compiler_options=_COMPILE_FAST)
     return jax.device_get(init(statistics, _key(run, name)))
 
@@ -146,6 +146,7 @@ def _restored_state(
     if restored is None:
         return None
     _, model, training = restored
+    check_same_units(run.workdir, run.train, model["statistics"])
     average = (model["params"], model["batch_stats"])
     return TrainState(average=average, statistics=model["statistics"], **training)
 

@@ -24,6 +24,7 @@ from wmgm_jax.evaluation.precision_recall import precision_recall
 from wmgm_jax.evaluation.reconstruction import fidelity
 from wmgm_jax.evaluation.sliced_wasserstein import sliced_wasserstein
 from wmgm_jax.evaluation.sparsity import sparsity
+from wmgm_jax.systems.bands import to_unit_range
 
 # Measures of pixels and bands take at most so many images of each set, spread over it.
 PIXEL_IMAGES = 2048
@@ -37,7 +38,7 @@ Measures = dict[str, dict[str, object]]
 
 @dataclasses.dataclass(frozen=True)
 class ImageSets:
-    """What is compared; all images are of one shape.
+    """What is compared; all images are of one shape, and all or none are fields in the same units.
 
     Attributes:
         generated: the images to judge.
@@ -78,6 +79,7 @@ def evaluate(
     if inception is not None:
         measures |= _feature_measures(sets, inception, cache_dir)
     named = {"generated": sets.generated, "reference": sets.reference, "training": sets.training}
+    units = sets.generated.units
     return {
         "images": {
             name: {"count": len(source), "shape": list(source.image_shape)}
@@ -91,6 +93,7 @@ def evaluate(
         "method": {
             "intervals": intervals.METHOD,
             "pixels_and_bands": f"at most {PIXEL_IMAGES} images of each set, spread over it",
+            "units": units and {"mean": units.mean.tolist(), "std": units.std.tolist()},
             "features": features.PREPROCESSING if inception is not None else None,
             "weights_sha256": inception.weights_sha256 if inception is not None else None,
         },
@@ -103,7 +106,7 @@ def evaluate(
 
 def _describe(source: data.Source, levels: int) -> dict[str, object]:
     """What the bands of a set are like, whatever it is compared with."""
-    (images,) = _to_unit_range(*_spread(source))
+    images = to_unit_range(data.spread(source, PIXEL_IMAGES))
     return {
         "sparsity": {
             "thresholds": list(THRESHOLDS),
@@ -125,7 +128,7 @@ def reconstructed(rebuilt: np.ndarray, true: np.ndarray) -> Measures:
     """PSNR and SSIM of images rebuilt from their true coarsest band, with intervals.
 
     Args:
-        rebuilt, true: uint8 `[N, H, W, C]`.
+        rebuilt, true: as of `fidelity`.
     """
     values = intervals.measured(
         lambda indices: fidelity(rebuilt[indices], true[indices]), np.arange(len(true))
@@ -137,12 +140,14 @@ def reconstructed(rebuilt: np.ndarray, true: np.ndarray) -> Measures:
 
 
 def _pixel_measures(sets: ImageSets, levels: int) -> Measures:
-    generated, reference = _spread(sets.generated, sets.reference)
+    generated, reference = (
+        data.spread(source, PIXEL_IMAGES) for source in (sets.generated, sets.reference)
+    )
 
     def measure(images: np.ndarray) -> dict[str, float]:
         distances = sliced_wasserstein(images, reference)
         values = {f"sliced_wasserstein/{level}": value for level, value in distances.items()}
-        ours, theirs = _to_unit_range(images, reference)
+        ours, theirs = to_unit_range(images), to_unit_range(reference)
         values["spectrum_error"] = spectrum_error(ours, theirs)
         for scale, bands in marginals(ours, theirs, levels).items():
             for band, facts in bands.items():
@@ -193,16 +198,8 @@ def _feature_measures(sets: ImageSets, inception: Inception, cache_dir: Path) ->
     }
 
 
-def _spread(*sources: data.Source) -> list[np.ndarray]:
-    return [data.spread(source, PIXEL_IMAGES) for source in sources]
-
-
 def _at_most(rows: np.ndarray, count: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int)]
-
-
-def _to_unit_range(*sets: np.ndarray) -> list[np.ndarray]:
-    return [images.astype(np.float32) / 127.5 - 1 for images in sets]
 
 
 def summary(measures: Mapping[str, Mapping[str, object]]) -> list[str]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from wmgm_jax import data, image_folder
 from wmgm_jax.errors import UserError
+from wmgm_jax.units import Units
 
 PREPARATION = (
     "arrays as they are; image files cropped about the centre to one aspect ratio, resized to one "
@@ -15,7 +16,11 @@ PREPARATION = (
 
 
 def open_set(
-    path: str, flag: str, shape: tuple[int, int, int] | None = None, cache_dir: str = ""
+    path: str,
+    flag: str,
+    shape: tuple[int, int, int] | None = None,
+    cache_dir: str = "",
+    units: Units | None = None,
 ) -> data.Source:
     """All images of a folder or an array file.
 
@@ -27,23 +32,27 @@ def open_set(
             array is refused where it differs. None for that of the array or, with its sides
             rounded down to even, of the first image.
         cache_dir: where decoded folders are kept; "" for the user's cache directory.
+        units: of fields that a set is to be compared with, which then is an array of any real type
+            in the same units, with the number of channels that `shape` says.
 
     Raises:
         UserError: there is no such file, or its content is something else.
     """
     place = Path(path).expanduser()
-    if place.is_dir():
+    if place.is_dir() and units is None:
         return data.from_array(image_folder.open_images(place, shape=shape, cache_dir=cache_dir))
     if place.suffix not in (".npy", ".npz") or not place.is_file():
-        raise UserError(f"{flag}={path} is not a folder of images, an .npz or an .npy file")
+        kinds = "a folder of images, an .npz" if units is None else "an .npz"
+        raise UserError(f"{flag}={path} is not {kinds} or an .npy file")
     images = _read_array(place, flag)
     if images.ndim == 3:
         images = images[..., None]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise UserError(
-            f"{flag}={path} holds {images.dtype} {list(images.shape)}: give uint8 [N, H, W, C] "
-            "with C 1 or 3"
-        )
+    if units is None:
+        holds, wanted = images.dtype == np.uint8, "uint8 [N, H, W, C] with C 1 or 3"
+    else:
+        holds, wanted = images.dtype.kind in "fiu", "fields [N, H, W, C] of real numbers"
+    if not holds or images.ndim != 4 or (units is None and images.shape[-1] not in (1, 3)):
+        raise UserError(f"{flag}={path} holds {images.dtype} {list(images.shape)}: give {wanted}")
     if not len(images):
         raise UserError(f"{flag}={path} holds no image")
     if shape is not None and images.shape[1:] != shape:
@@ -51,7 +60,7 @@ def open_set(
             f"{flag}={path} holds images {list(images.shape[1:])}, to be compared with "
             f"{list(shape)}: give both sets the same size"
         )
-    return data.from_array(images)
+    return data.from_array(images, units)
 
 
 def _read_array(path: Path, flag: str) -> np.ndarray:

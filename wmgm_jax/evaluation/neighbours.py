@@ -9,6 +9,7 @@ import numpy as np
 from wmgm_jax import data, files
 from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.evaluation.nearest import nearest
+from wmgm_jax.systems.bands import to_unit_range
 
 SAMPLES = 8
 NEIGHBOURS = 5
@@ -60,9 +61,10 @@ def neighbours(
     distances, indices = nearest(queries, batches, min(NEIGHBOURS, len(training)))
     shown = min(SAMPLES, len(samples))
     rows = [np.stack([samples[i], *training.take(indices[i])]) for i in range(shown)]
+    pictures = files.visible(files.enlarge(np.concatenate(rows)))
     first = distances[:, 0]
     return Neighbours(
-        picture=files.grid(files.enlarge(np.concatenate(rows)), columns=1 + indices.shape[1]),
+        picture=files.grid(pictures, columns=1 + indices.shape[1]),
         nearest_distance=float(np.median(first[: len(samples)])),
         nearest_distance_of_reference=float(np.median(first[len(samples) :])),
         space=space,
@@ -75,8 +77,8 @@ def _coarse_batches(source: data.Source, size: int = 1024) -> Iterator[np.ndarra
 
 
 def _coarse_pixels(images: np.ndarray) -> np.ndarray:
-    """Averages of blocks, in [0, 1], float32 `[N, D]`."""
-    x = images.astype(np.float32) / 255
+    """Averages of blocks, float32 `[N, D]`, in [0, 1]; of fields about that."""
+    x = (to_unit_range(images) + 1) / 2
     while min(x.shape[1:3]) >= 2 * _COARSE and not any(side % 2 for side in x.shape[1:3]):
         x = (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
     return x.reshape(len(x), -1)

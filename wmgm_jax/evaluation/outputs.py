@@ -77,7 +77,11 @@ def write(subject: Subject, folder: Path, settings: ConfigDict, cache_dir: str) 
         if len(source) < _FEW:
             _log.warning("only %d %s images: the measures say little", len(source), name)
     cache = image_folder.cache_folder(cache_dir)
-    inception = load_inception(settings.inception_weights, cache_dir)
+    inception = None
+    if sets.generated.units is None:
+        inception = load_inception(settings.inception_weights, cache_dir)
+    else:
+        _log.info("FID, KID, precision and recall are of pictures: left out for fields")
     if inception is not None and sets.fewest < _FEWEST:
         _log.warning("fewer than %d images of a kind: FID and its kin are left out", _FEWEST)
         inception = None
@@ -149,7 +153,7 @@ def _sections(
     images = {name: data.spread(source, _PLOTTED) for name, source in named.items()}
     sections = [
         ("Measures", _measures(tree)),
-        ("Generated images", _grid(sets.generated, grid_images)),
+        ("Generated images", _legend(sets) + _grid(sets.generated, grid_images)),
         ("Reference images", _grid(sets.reference, grid_images)),
     ]
     if copies is not None:
@@ -180,7 +184,8 @@ def _sections(
         (
             "Sparsity of the detail bands",
             report.paragraph(
-                "The share of detail coefficients no larger than a threshold, of images in [0, 1]."
+                "The share of detail coefficients no larger than a threshold, of images in [0, 1] "
+                "or of fields in units of four standard deviations."
             )
             + report.plot(plots.sparsities(tree["bands"])),
         ),
@@ -205,11 +210,22 @@ def _measures(tree: Mapping[str, Any]) -> str:
     return f"{rows}{note}<details><summary>By level, scale and band</summary>{detail}</details>"
 
 
+def _legend(sets: ImageSets) -> str:
+    """What the colours of fields mean."""
+    if sets.generated.units is None:
+        return ""
+    return report.paragraph(
+        "Fields in false colours, their first three channels side by side: dark blue is three "
+        "standard deviations of the training fields below their mean, yellow three above."
+    )
+
+
 def _grid(source: data.Source, count: int) -> str:
     images = data.spread(source, count)
     # Mixed, for neighbours in a source may be alike.
     images = np.random.default_rng(0).permutation(images)
-    return report.picture(files.grid(files.enlarge(images)), f"{len(images)} images")
+    pictures = files.visible(files.enlarge(images))
+    return report.picture(files.grid(pictures), f"{len(images)} images")
 
 
 def _neighbours(copies: Neighbours) -> str:

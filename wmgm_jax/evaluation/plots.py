@@ -10,6 +10,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from wmgm_jax.evaluation.marginals import histograms
 from wmgm_jax.evaluation.power_spectrum import power_spectrum
+from wmgm_jax.systems.bands import to_unit_range
 
 # Okabe and Ito 2008, https://jfly.uni-koeln.de/color/: told apart with any kind of colour vision.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
@@ -68,12 +69,12 @@ def spectra(sets: Mapping[str, np.ndarray]) -> Figure:
     """Radially averaged power spectra.
 
     Args:
-        sets: uint8 `[N, H, W, C]` by name, a key of `COLOURS`.
+        sets: `[N, H, W, C]`, uint8, or fields in unit range, by name, a key of `COLOURS`.
     """
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
     for name in filter(sets.__contains__, COLOURS):
-        frequencies, power = power_spectrum(sets[name] / 127.5 - 1)
+        frequencies, power = power_spectrum(to_unit_range(sets[name]))
         axes.loglog(frequencies, power, color=COLOURS[name], label=name)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -87,10 +88,10 @@ def band_marginals(generated: np.ndarray, reference: np.ndarray, levels: int) ->
     """Densities of the coefficients of every band, on a logarithmic scale.
 
     Args:
-        generated, reference: uint8 `[N, H, W, C]`.
+        generated, reference: `[N, H, W, C]`, uint8, or fields in unit range.
         levels: the number of scales S.
     """
-    tree = histograms(generated / 127.5 - 1, reference / 127.5 - 1, levels)
+    tree = histograms(to_unit_range(generated), to_unit_range(reference), levels)
     width = max(len(bands) for bands in tree.values())
     figure = Figure(figsize=(2.5 * width, 2.1 * len(tree)), layout="constrained")
     panels = figure.subplots(len(tree), width, squeeze=False, sharey=True)

@@ -30,7 +30,9 @@ def fidelity(rebuilt: np.ndarray, true: np.ndarray, batch_size: int = 64) -> dic
     """Mean PSNR and SSIM of rebuilt images.
 
     Args:
-        rebuilt, true: uint8 `[N, H, W, C]`.
+        rebuilt, true: `[N, H, W, C]`, uint8, or fields in unit range, whose data range (of PSNR's
+            peak and SSIM's constants) is taken for 2, four standard deviations, as that of images
+            in [-1, 1].
         batch_size: images at a time.
 
     Returns:
@@ -39,7 +41,7 @@ def fidelity(rebuilt: np.ndarray, true: np.ndarray, batch_size: int = 64) -> dic
 
     @jax.jit
     def compare(x, y):
-        x, y = x / 255.0, y / 255.0
+        x, y = ((to_unit_range(images) + 1) / 2 for images in (x, y))
         return psnr(x, y), msal.ssim(x, y, data_range=1.0)
 
     values = [
@@ -60,12 +62,12 @@ def rebuild(
 
     Args:
         reconstruct: (keys `[B]`, images) -> rebuilt images, both `[B, H, W, C]` in [-1, 1].
-        images: uint8 `[N, H, W, C]`.
+        images: `[N, H, W, C]`, uint8, or fields in unit range.
         key: for the noise of the details.
         batch_size: images at a time.
 
     Returns:
-        uint8 `[N, H, W, C]`.
+        `[N, H, W, C]`, of the kind of `images`.
     """
     reconstruct = jax.jit(reconstruct)
     keys = jax.random.split(key, len(images))
@@ -73,4 +75,5 @@ def rebuild(
         reconstruct(keys[i : i + batch_size], to_unit_range(images[i : i + batch_size]))
         for i in range(0, len(images), batch_size)
     ]
-    return files.to_uint8((np.concatenate(jax.device_get(batches)) + 1) / 2)
+    rebuilt = np.concatenate(jax.device_get(batches))
+    return files.to_uint8((rebuilt + 1) / 2) if images.dtype == np.uint8 else rebuilt

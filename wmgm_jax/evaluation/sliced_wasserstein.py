@@ -24,7 +24,7 @@ def sliced_wasserstein(
     """The distance per level and its mean, in units of the reference's standard deviations.
 
     Args:
-        images, reference: uint8 `[N, H, W, C]` and `[M, H, W, C]`.
+        images, reference: `[N, H, W, C]` and `[M, H, W, C]`, in any range, the same for both.
         seed: of the choice of patches and directions.
 
     Returns:

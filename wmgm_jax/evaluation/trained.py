@@ -39,7 +39,7 @@ def evaluate_model(
     """
     folder, settings = folder or workdir, model.config.evaluation
     generated = _draw_to_disk(model, folder / "samples" / "evaluated.npy", settings.num_images)
-    grid = files.grid(data.spread(generated, settings.grid_images))
+    grid = files.grid(files.visible(data.spread(generated, settings.grid_images)))
     files.write_png(folder / "samples" / "grid.png", grid)
     subject = outputs.Subject(
         title=workdir.resolve().name,
@@ -58,22 +58,24 @@ def evaluate_model(
 
 
 def draw(model: sampling.Model, num: int, seed: int) -> Iterator[np.ndarray]:
-    """Batches of uint8 `[b, H, W, C]`, `num` images in all, with a progress bar."""
+    """Batches of `[b, H, W, C]`, `num` images in all, with a progress bar: uint8, or float32 in the
+    units of the data where these are fields."""
     with tqdm(total=num, desc="sampling", unit="image", disable=not sys.stderr.isatty()) as bar:
         for images in sampling.sample_batches(model, jax.random.key(seed), num):
-            yield files.to_uint8(images)
+            yield files.to_uint8(images) if model.units is None else images
             bar.update(len(images))
 
 
 def _draw_to_disk(model: sampling.Model, path: Path, num: int) -> data.Source:
     """Images that are mapped into memory, however many they are."""
     shape = (num, *model.config.data.image_size, model.config.data.channels)
+    dtype = np.dtype(np.uint8 if model.units is None else np.float32)
     with files.atomic_writer(path) as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for images in draw(model, num, seed=0):
             file.write(images.tobytes())
-    return data.from_array(np.load(path, mmap_mode="r", allow_pickle=False))
+    return data.from_array(np.load(path, mmap_mode="r", allow_pickle=False), model.units)
 
 
 def _rebuilt(model: sampling.Model, reference: data.Source) -> Measures:

@@ -17,7 +17,9 @@ Bands = tuple[jax.Array, wavelets.Details]
 
 
 def to_unit_range(images: jax.Array) -> jax.Array:
-    """uint8 -> float32 in [-1, 1]."""
+    """uint8 -> float32 in [-1, 1]; fields, which are in unit range already, as they are."""
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images
     return images.astype(jnp.float32) / 127.5 - 1.0
 
 
@@ -40,7 +42,7 @@ def measure(batches: Iterable[np.ndarray], levels: int) -> Statistics:
     gamma_k of WSGM Eq. 14), per scale and channel, of images in [-1, 1].
 
     Args:
-        batches: uint8 `[B, H, W, C]`, at least one.
+        batches: `[B, H, W, C]`, uint8 or fields in unit range, at least one.
         levels: the number of scales S, from 0.
 
     Returns:

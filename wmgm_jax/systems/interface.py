@@ -23,7 +23,8 @@ class Batch:
     """What a loss sees of one step.
 
     Attributes:
-        images: float32 `[b, H, W, C]` in [-1, 1], this device's part of the batch.
+        images: float32 `[b, H, W, C]` in [-1, 1], or fields in unit range (see `units`), this
+            device's part of the batch.
         keys: `[b]` keys, one an image, functions of the seed, the step and the image's place in
             the whole batch; a loss draws all its randomness from them, so that a run does not
             depend on the number of devices.
@@ -129,8 +130,8 @@ class System:
 
     Attributes:
         stages: by name, in the order of training.
-        measure: uint8 batches `[B, H, W, C]` of the training set -> statistics, float32 arrays
-            that become the model's `statistics`.
+        measure: batches `[B, H, W, C]` of the training set, as a source gives them -> statistics,
+            float32 arrays that become the model's `statistics`.
         make_draw: how -> a pure function (parameters of the model, keys `[B]`) -> `[B, H, W, C]`
             in about [-1, 1], each image a function of its own key.
         reconstruct: (parameters of the model, keys `[B]`, images `[B, H, W, C]` in [-1, 1]) ->
