@@ -15,7 +15,7 @@ def get_config(system: str = "wmgm") -> ConfigDict:
     other = sibling(config, system)
     for section in ("score", "details"):
         if section in other:
-            other[section].network = config.score.network
+            other[section].network = _wmgm().score.network
     return other
 
 
