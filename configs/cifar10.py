@@ -1,6 +1,6 @@
 """CIFAR-10 at 32x32, one wavelet level: diffusion at 16x16.
 
-TensorFlow Datasets downloads the images (pip install wmgm_jax[tfds]).
+TensorFlow Datasets downloads the images (pip install tensorflow-datasets).
 """
 
 from ml_collections import ConfigDict

@@ -75,6 +75,19 @@ def test_to_uint8_rounds_and_clips():
 
 # --- checkpoints ---------------------------------------------------------------------------------
 
+
+def test_a_full_disk_under_a_checkpoint_is_told_in_one_line(tmp_path, monkeypatch):
+    """As Orbax tells it: an error of no special kind, with the system's words somewhere in it."""
+    checkpoints = Checkpoints(tmp_path / "score")
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: OCDBT: No space left on device [os_error_code='28']")
+
+    monkeypatch.setattr(checkpoints._manager, "save", full)
+    with pytest.raises(UserError, match=r"cannot write .*score: No space left.*free some space"):
+        checkpoints.save(3, {"x": np.ones(3)})
+
+
 MODEL = {"a": np.arange(2000, dtype=np.float32), "empty": {}, "scale_2": {"b": np.ones(3)}}
 TRAINING = {"step": np.array(3, np.int32), "m": np.linspace(0, 1, 3000).astype(np.float32)}
 

@@ -40,6 +40,15 @@ def test_grey_and_turned_images_have_the_shape_that_is_seen(tmp_path):
     assert source.image_shape == (12, 8, 1)
 
 
+def test_one_grey_image_does_not_take_the_colour_of_the_others(images, tmp_path, caplog):
+    Image.fromarray(images[0, ..., 0]).save(tmp_path / "a.png")
+    Image.fromarray(images[1]).save(tmp_path / "b.png")
+    source = open_set(str(tmp_path), "--generated", cache_dir=str(tmp_path / "cache"))
+    np.testing.assert_array_equal(contents(source)[1], images[1])
+    np.testing.assert_array_equal(contents(source)[0], images[0, ..., :1].repeat(3, axis=-1))
+    assert "images differ; all are brought to 8x12 in colour" in caplog.text
+
+
 def test_arrays(images, tmp_path):
     np.savez(tmp_path / "named.npz", images=images, labels=np.arange(5))
     np.savez_compressed(tmp_path / "single.npz", images[..., 0])

@@ -5,8 +5,12 @@ them, so that damage that still decodes is found too; a damaged checkpoint is pa
 one before it.
 """
 
+import contextlib
+import errno
 import logging
+import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from wmgm_jax.errors import UserError
+from wmgm_jax.files import disk_error
 
 _log = logging.getLogger(__name__)
 
@@ -43,12 +48,14 @@ class Checkpoints:
         trees = {"model": model} | ({} if training is None else {"training": training})
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         items["digests"] = ocp.args.JsonSave({name: _digest(tree) for name, tree in trees.items()})
-        # Forced, also below the step of a damaged one that was passed over.
-        self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        with self._disk_errors():
+            # Forced, also below the step of a damaged one that was passed over.
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
     def wait(self) -> None:
         """Blocks until what was saved is on disk."""
-        self._manager.wait_until_finished()
+        with self._disk_errors():
+            self._manager.wait_until_finished()
 
     def restore(self, training_like: Any | None = None) -> tuple[int, Any, Any | None] | None:
         """The newest checkpoint that is whole, or None where there is none.
@@ -91,7 +98,19 @@ class Checkpoints:
         return trees["model"], trees.get("training")
 
     def close(self) -> None:
-        self._manager.close()
+        with self._disk_errors():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """One line for a full disk, of which Orbax makes errors of several kinds."""
+        try:
+            yield
+        except Exception as error:
+            if os.strerror(errno.ENOSPC) not in str(error):
+                raise
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise disk_error(self._directory, full) from error
 
 
 def _digest(tree: Any) -> int:

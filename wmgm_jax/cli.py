@@ -91,7 +91,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         sys.exit(0)  # Help was asked for, which absl takes for an error.
     except flags.UnrecognizedFlagError as error:
         if error.flagname.startswith("config."):
-            _fail(f"--{error.flagname} changes a setting of a --config, which is missing")
+            _fail(
+                f"--{error.flagname} changes a setting of a --config, which is missing: name one, "
+                "such as --config=configs/colon_ihc.py"
+            )
         _fail(f"{_one_line(error)}; see --help")
     except flags.Error as error:
         _fail(f"{_one_line(error)}; see --help")

@@ -221,6 +221,7 @@ _NOT_NEGATIVE = (
     "warmup_steps",
     "weight_decay",
     "clip_norm",
+    "seed",
 )
 
 

@@ -34,6 +34,7 @@ _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 VALIDATION_FOLDERS = ("valid", "val", "validation", "test")
 SKIPS_NAMED = 10
 SKIPS_PERCENT = 5
+_SHAPES_READ = 1000
 
 # Input pixels per output pixel that quick box reduction must leave to the Lanczos filter. At 3,
 # Pillow's documentation finds the result almost indistinguishable from filtering all pixels.
@@ -77,8 +78,8 @@ def open_images(
 
     Args:
         directory: an existing folder.
-        shape: (H, W, C) to crop and resize to; None for that of the first image, with its sides
-            rounded down to even.
+        shape: (H, W, C) to crop and resize to; None for (H, W) of the first image, with its sides
+            rounded down to even, in colour if any of the first thousand is.
         cache_dir: as of `open_folder`.
 
     Returns:
@@ -91,9 +92,17 @@ def open_images(
     if not names:
         raise UserError(f"folder {str(directory)!r} has no images: {_SUFFIXES_WANTED}")
     if shape is None:
-        shape = next(filter(None, (_shape(directory / name) for name in names)), None)
-    if shape is None:
-        raise UserError(f"folder {str(directory)!r} has no image that can be read")
+        shapes = [_shape(directory / name) for name in names[:_SHAPES_READ]]
+        shapes = [found for found in shapes if found is not None]
+        if not shapes:
+            raise UserError(f"folder {str(directory)!r} has no image that can be read")
+        (height, width, _), channels = shapes[0], max(found[-1] for found in shapes)
+        shape = (height, width, channels)
+        if len(set(shapes)) > 1:
+            kind = "grey" if channels == 1 else "colour"
+            _log.warning(
+                "%s: images differ; all are brought to %dx%d in %s", directory, *shape[:2], kind
+            )
     return _open_files(directory, names, "all", shape, cache_dir)
 
 

@@ -49,7 +49,7 @@ _WORKDIR = flags.DEFINE_string(
 _NUM_SAMPLES = flags.DEFINE_integer(
     "num_samples", 64, "How many images to draw in --mode=sample.", lower_bound=1
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the images drawn in --mode=sample.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the images drawn in --mode=sample.", lower_bound=0)
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
     "last",

@@ -109,7 +109,10 @@ def read_config(workdir: Path) -> ConfigDict:
         raise UserError(f"{path} does not exist: {workdir} is not the folder of a run") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    validate(config)
+    try:
+        validate(config)
+    except UserError as error:
+        raise UserError(f"{path} cannot be used: {error}") from error
     return config
 
 

@@ -5,7 +5,7 @@
 converts a state dictionary of pytorch-fid into the arrays of the network of this project. Only
 the conversion needs PyTorch; the .npz is then used with
 
-  --config.evaluation.inception_weights=TARGET.npz
+  --config=FILE --config.evaluation.inception_weights=TARGET.npz
 
 Without that flag the public weights are downloaded and converted into the user's cache.
 """
