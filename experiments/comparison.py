@@ -61,6 +61,7 @@ def scaled(config: ConfigDict, system: str, scale: str) -> ConfigDict:
         scale: "paper" leaves the sizes of `config`; "small" takes images of 64x64 and the networks
             and training of `configs/colon_ihc*.py`, "tiny" the same at 32x32.
     """
+    config = config.copy_and_resolve_references()
     if scale == "paper":
         return config if system == "wmgm" else configs.sibling(config, system)
     small = _SMALL[system].get_config()

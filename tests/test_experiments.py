@@ -145,17 +145,23 @@ def test_systems_beside_each_other(run, tmp_path):
     assert [row["steps"] for row in read(tmp_path / "tiny.csv")[2:]] == ["2"]
 
 
-def test_equal_budgets():
+def test_scales():
     for system in comparison.NAMES:
         config = comparison.scaled(get_config(), system, "tiny")
+        assert config.system == system
         assert config.data.image_size == (32, 32)
         assert config.data.augment == get_config().data.augment
-        config = comparison.budgeted(config, 1.0)
-        spent = sum(
-            stage.settings.num_steps * comparison.flops_per_step(config, stage)
-            for stage in systems.build(config).stages.values()
-        )
-        assert spent == pytest.approx(1e12, rel=0.05)
+        assert comparison.scaled(get_config(), system, "paper").data.image_size == (16, 16)
+
+
+@pytest.mark.parametrize("system", ["sgm", "wmgm"])
+def test_equal_budgets(system):
+    config = comparison.budgeted(get_config(system), 0.02)
+    spent = sum(
+        stage.settings.num_steps * comparison.flops_per_step(config, stage)
+        for stage in systems.build(config).stages.values()
+    )
+    assert spent == pytest.approx(0.02e12, rel=0.05)
 
 
 def test_a_step_takes_about_three_forward_passes():
