@@ -30,8 +30,9 @@ from wmgm_jax.train_step import TrainState, due_players, init_state, make_train_
 
 _log = logging.getLogger(__name__)
 
-# For a program that runs once: on a CPU it compiles in half the time, to the same numbers.
-_COMPILE_FAST = {"xla_backend_optimization_level": 1}
+# For a program that runs once: on a CPU it compiles in half the time, to the same numbers. Other
+# backends may not know the option.
+_COMPILE_FAST = {"cpu": {"xla_backend_optimization_level": 1}}
 
 
 def train(run: Run) -> None:
@@ -134,7 +135,8 @@ def _first_state(run: Run, name: str, stage: Stage) -> TrainState:
     statistics = run.system.measure(_batches_to_measure(run))
     if run.train.units is not None:
         statistics |= {"units": run.train.units.statistics()}
-    init = jax.jit(functools.partial(init_state, stage), compiler_options=_COMPILE_FAST)
+    options = _COMPILE_FAST.get(jax.default_backend())
+    init = jax.jit(functools.partial(init_state, stage), compiler_options=options)
     return jax.device_get(init(statistics, _key(run, name)))
 
 
