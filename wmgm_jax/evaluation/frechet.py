@@ -7,7 +7,7 @@ import dataclasses
 from typing import Self
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from scipy import stats
+import scipy  # Its subpackages load when they are first used.
 
 SUBSETS = 10
 CONFIDENCE = 0.95
@@ -35,7 +35,7 @@ def half_width(values: list[float]) -> float:
         values: of the measure on K disjoint subsets of equal size.
     """
     error = np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
+    return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
 
 
 def measured(

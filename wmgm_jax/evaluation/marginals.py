@@ -8,7 +8,7 @@ near one set of images comes to another.
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from wmgm_jax.systems.bands import pyramid
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.spatial.distance import cdist
+import scipy
 
 
 def nearest(
@@ -29,7 +29,8 @@ def nearest(
     seen = 0
     for batch in batches:
         places = np.broadcast_to(np.arange(seen, seen + len(batch)), (len(queries), len(batch)))
-        distances = np.concatenate([distances, cdist(queries, batch)], axis=1)
+        of_batch = scipy.spatial.distance.cdist(queries, batch)
+        distances = np.concatenate([distances, of_batch], axis=1)
         indices = np.concatenate([indices, places], axis=1)
         # What was kept stands before the batch, and a stable sort leaves it there.
         order = np.argsort(distances, axis=1, kind="stable")[:, :count]

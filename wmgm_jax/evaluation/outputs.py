@@ -19,7 +19,6 @@ from wmgm_jax.evaluation import (
     Measures,
     evaluate,
     inception_weights,
-    plots,
     report,
     summary,
 )
@@ -147,6 +146,9 @@ def _sections(
     copies: Neighbours | None,
     grid_images: int,
 ) -> list[tuple[str, str]]:
+    # Draws with matplotlib, whose import would keep every command waiting.
+    from wmgm_jax.evaluation import plots
+
     named = {"reference": sets.reference, "generated": sets.generated}
     if sets.training is not None:
         named["training"] = sets.training

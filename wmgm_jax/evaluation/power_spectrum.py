@@ -5,7 +5,7 @@ https://arxiv.org/abs/2208.05003); samples that are too smooth or too noisy leav
 """
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 _IMAGES_AT_A_TIME = 128
 
@@ -41,7 +41,7 @@ def power_spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         batch = np.asarray(images[i : i + _IMAGES_AT_A_TIME], np.float64)
         power += np.sum(np.abs(np.fft.fft2(batch, axes=(1, 2))) ** 2, axis=(0, 3))
     rings = np.arange(1, side // 2 + 1)
-    mean_power = ndimage.mean(power / np.prod(images.shape), np.rint(radius), rings)
+    mean_power = scipy.ndimage.mean(power / np.prod(images.shape), np.rint(radius), rings)
     return rings / side, np.asarray(mean_power)
 
 

@@ -5,11 +5,13 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 2rem auto;
@@ -55,7 +57,7 @@ def picture(image: np.ndarray, text: str) -> str:
     return f'<img alt="{escape(text)}" src="data:image/png;base64,{encoded}">'
 
 
-def plot(figure: Figure) -> str:
+def plot(figure: "Figure") -> str:
     """A matplotlib figure as SVG."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})

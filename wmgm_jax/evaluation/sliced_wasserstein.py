@@ -8,7 +8,7 @@ by those of the reference.
 """
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 PATCH = 7
 PATCHES_PER_IMAGE = 128
@@ -70,7 +70,7 @@ def laplacian_pyramid(images: np.ndarray) -> list[np.ndarray]:
 
 def _blur(x: np.ndarray) -> np.ndarray:
     for axis in (1, 2):
-        x = ndimage.convolve1d(x, _BINOMIAL, axis=axis, mode="mirror")
+        x = scipy.ndimage.convolve1d(x, _BINOMIAL, axis=axis, mode="mirror")
     return x
 
 
