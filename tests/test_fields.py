@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import tracemalloc
 
 import jax
@@ -446,6 +447,13 @@ def test_a_run_on_fields(run, tmp_path):
     for stage in ("score", "msal"):
         picture = np.asarray(Image.open(workdir / "samples" / f"{stage}_0000012.png"))
         assert picture.shape[-1] == 3
+
+    # Without its last checkpoint, as if killed before it, the run ends at the same bits.
+    before = sampling.load(workdir).params
+    shutil.rmtree(workdir / "checkpoints" / "msal" / "12")
+    code, _, log = run(*flags)
+    assert "msal: continuing from step 9" in log
+    jax.tree.map(np.testing.assert_array_equal, sampling.load(workdir).params, before)
 
     # Sampling needs no data.
     (tmp_path / "x.npy").unlink()
