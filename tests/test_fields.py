@@ -363,6 +363,9 @@ def test_a_field_is_compared_with_arrays_in_its_units(tmp_path):
     assert data.subset(source, 3).units is units
     with refusal("holds images .4, 6, 2., to be compared with .4, 6, 1."):
         open_set(str(tmp_path / "x.npz"), "--reference", (4, 6, 1), units=units)
+    (tmp_path / "x.npz").write_bytes(b"no archive")
+    with refusal("x.npz cannot be read: ValueError: no array of numbers"):
+        open_set(str(tmp_path / "x.npz"), "--reference", (4, 6, 2), units=units)
     with refusal("is not an .npz or an .npy file"):
         open_set(str(tmp_path), "--reference", (4, 6, 2), units=units)
 

@@ -15,7 +15,8 @@
       compares any images with any others, into --workdir (by default runs/<name of the former>).
 
   python -m wmgm_jax.main --mode=inspect --config=configs/afhq_cat.py
-      prints what a config builds - parameters, FLOPs, bytes - and trains nothing.
+      prints what a config builds - parameters, FLOPs, bytes - as a table, and as JSON on the last
+      line; trains nothing.
 
 Every setting of wmgm_jax/config.py is a flag: --config.score.num_steps=50000.
 Several hosts: start the same command on each with --coordinator=HOST:PORT --num_hosts=N
