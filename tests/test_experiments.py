@@ -40,6 +40,7 @@ def test_a_table_for_programs_and_one_for_eyes(tmp_path):
 
 def test_choices(run, tmp_path):
     flags = (
+        "choices",
         TINY,
         "--config.data.image_size=(32,32)",
         "--config.score.num_steps=2",
@@ -49,12 +50,12 @@ def test_choices(run, tmp_path):
         "--seeds=0",
         "--seeds=1",
     )
-    code, _, log = run(*flags, module="experiments.choices")
+    code, _, log = run(*flags, module="tests.tiny_experiment")
     assert code == 0, log
     rows = read(tmp_path / "score.csv")
-    assert [row["score.prediction"] for row in rows] == ["velocity", "noise"] * 2
+    assert [row["score.prediction"] for row in rows] == ["velocity", "noise"]
     # Nothing is trained twice, and a third seed joins the mean of the first two.
-    code, _, log = run(*flags, "--seeds=2", module="experiments.choices")
+    code, _, log = run(*flags, "--seeds=2", module="tests.tiny_experiment")
     assert code == 0, log
     assert log.count("compiled") == len(rows)
     before, after = (
@@ -67,6 +68,7 @@ def test_choices(run, tmp_path):
 
 def test_choices_shows_rebuilt_images(run, tmp_path):
     flags = (
+        "choices",
         TINY,
         "--config.data.image_size=(32,32)",
         "--config.msal.num_steps=1",
@@ -75,7 +77,7 @@ def test_choices_shows_rebuilt_images(run, tmp_path):
         f"--out={tmp_path}",
         "--seeds=0",
     )
-    code, _, log = run(*flags, module="experiments.choices")
+    code, _, log = run(*flags, module="tests.tiny_experiment")
     assert code == 0, log
     rows = read(tmp_path / "msal.csv")
     picture = np.asarray(Image.open(tmp_path / "msal.png"))
@@ -118,7 +120,7 @@ def test_systems_beside_each_other(run, tmp_path):
     flags = (TINY, f"--workdir={tmp_path / 'runs'}", f"--out={tmp_path}", "--scale=tiny")
     both = ("--systems=sgm", "--systems=wmgm")
     table = ("table1", *flags, *both, "--images=4", "--trials=1")
-    code, _, log = run(*table, module="tests.tiny_comparison")
+    code, _, log = run(*table, module="tests.tiny_experiment")
     assert code == 0, log
     rows = read(tmp_path / "tiny.csv")
     assert [row["system"] for row in rows] == ["SGM", "WMGM"]
@@ -134,12 +136,12 @@ def test_systems_beside_each_other(run, tmp_path):
     # Nothing is trained again, and a point that is known is not measured again.
     figure = ("figure4", *flags, "--num_images=4")
     (tmp_path / "tiny.csv").unlink()
-    code, _, log = run(*figure, *both, "--steps=1", module="tests.tiny_comparison")
+    code, _, log = run(*figure, *both, "--steps=1", module="tests.tiny_experiment")
     assert code == 0, log
     assert "compiled" not in log
     first = read(tmp_path / "tiny.csv")
     assert [row["steps"] for row in first] == ["1"] * 2
-    code, _, log = run(*figure, "--steps=1,2", "--systems=wmgm", module="tests.tiny_comparison")
+    code, _, log = run(*figure, "--steps=1,2", "--systems=wmgm", module="tests.tiny_experiment")
     assert code == 0, log
     assert read(tmp_path / "tiny.csv")[:2] == first
     assert [row["steps"] for row in read(tmp_path / "tiny.csv")[2:]] == ["2"]

@@ -1,12 +1,11 @@
-"""The comparisons of systems on those of `tests/tiny.py`, which train in seconds:
+"""An experiment on the configs of `tests/tiny.py`, which train in seconds, and with fewer rows:
 
-python -m tests.tiny_comparison table1|figure4 [flags]
+python -m tests.tiny_experiment choices|table1|figure4 [flags]
 """
 
 import importlib
 import sys
 
-from experiments import comparison
 from tests import tiny
 from wmgm_jax import cli
 
@@ -22,6 +21,10 @@ def system_config(config, system):
 
 
 if __name__ == "__main__":
-    comparison.system_config = system_config
-    module = importlib.import_module(f"experiments.{sys.argv.pop(1)}")
+    name = sys.argv.pop(1)
+    module = importlib.import_module(f"experiments.{name}")
+    if name == "choices":
+        module.CHOICES = {stage: [rows[0], rows[-1]] for stage, rows in module.CHOICES.items()}
+    else:
+        module.comparison.system_config = system_config
     cli.run(module.main)
