@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -17,8 +18,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs import colon_ihc, colon_ihc_sgm, colon_ihc_wsgm
+from wmgm_jax import cli, runs, systems, train_step, training
 from wmgm_jax import config as configs
-from wmgm_jax import runs, systems, train_step, training
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems.interface import Stage, Statistics
 
@@ -44,7 +45,7 @@ _WORKDIR = flags.DEFINE_string(
 
 def system_config(config: ConfigDict, system: str) -> ConfigDict:
     """The config of a system at the scale, with the budget and by the sampler of the command."""
-    config = scaled(config, system, SCALE.value)
+    config = scaled(config, system, SCALE.value, cli.config_overrides())
     budget = _BUDGET.value or BUDGETS.get(SCALE.value)
     if budget is not None:
         config = budgeted(config, budget)
@@ -52,7 +53,9 @@ def system_config(config: ConfigDict, system: str) -> ConfigDict:
     return config
 
 
-def scaled(config: ConfigDict, system: str, scale: str) -> ConfigDict:
+def scaled(
+    config: ConfigDict, system: str, scale: str, overrides: Mapping[str, object] | None = None
+) -> ConfigDict:
     """The config of a system on the images of another config.
 
     Args:
@@ -60,15 +63,26 @@ def scaled(config: ConfigDict, system: str, scale: str) -> ConfigDict:
         system: a key of `NAMES`.
         scale: "paper" leaves the sizes of `config`; "small" takes images of 64x64 and the networks
             and training of `configs/colon_ihc*.py`, "tiny" the same at 32x32.
+        overrides: settings by key that the command line gave on top of the file of `config`. They
+            hold at every scale, those of `score` for `details`, too.
     """
     config = config.copy_and_resolve_references()
-    if scale == "paper":
-        return config if system == "wmgm" else configs.sibling(config, system)
-    small = _SMALL[system].get_config()
-    for section in ("data", "sampling", "evaluation"):
-        small[section] = config[section]
-    small.data.image_size = (_SIDES[scale], _SIDES[scale])
-    return small
+    if scale != "paper":
+        small = _SMALL[system].get_config()
+        for section in ("data", "sampling", "evaluation"):
+            small[section] = config[section]
+        small.data.image_size = (_SIDES[scale], _SIDES[scale])
+        config = small
+    elif system != "wmgm":
+        config = configs.sibling(config, system)
+    for key, value in (overrides or {}).items():
+        section, _, setting = key.partition(".")
+        sections = ("score", "details") if section == "score" else (section,)
+        if section != "data":
+            config.update_from_flattened_dict(
+                {f"{name}.{setting}": value for name in sections if name in config}
+            )
+    return config
 
 
 def budgeted(config: ConfigDict, budget: float) -> ConfigDict:

@@ -5,8 +5,9 @@
 Takes the systems that `experiments.table1` trains (and trains them, if they are not yet trained).
 Every number of steps draws --num_images images with the papers' sampler, Euler-Maruyama on a
 uniform grid, from the same keys; seconds are of drawing them all, after compiling. A point that
-stands in the table is not measured again, so that the work may be stopped and started. Writes a
-table (CSV, Markdown) and a figure into --out.
+stands in the table, of as many images from the same training steps, is not measured again, so that
+the work may be stopped and started. The dotted line is what as many training images measure.
+Writes a table (CSV, Markdown) and a figure into --out.
 """
 
 import csv
@@ -23,12 +24,14 @@ import wmgm_jax
 from experiments import comparison
 from experiments.figures import write_figure
 from experiments.tables import write_table
-from wmgm_jax import cli, data, files, image_folder, sampling
+from wmgm_jax import cli, data, files, image_folder, runs, sampling
 from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate
+from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.evaluation.outputs import load_inception
 from wmgm_jax.evaluation.plots import BLUE, GREEN, VERMILION
 
 STEPS = ["4", "6", "8", "16", "32", "64", "96", "192"]
+FLOOR = "training images"
 _COLOURS = {"SGM": BLUE, "WSGM": GREEN, "WMGM": VERMILION}
 
 cli.define_config("configs/colon_ihc.py")
@@ -42,35 +45,36 @@ def main() -> None:
     comparison.stop_in_time()
     path = Path(_OUT.value) / comparison.SCALE.value
     rows = known(path.with_suffix(".csv"))
+    config = cli.given_config()
+    inception = load_inception(config.evaluation.inception_weights, config.data.cache_dir)
     for system in comparison.SYSTEMS.value:
         name = comparison.NAMES[system]
-        config = comparison.system_config(cli.given_config(), system)
-        run = comparison.trained(config)
+        run = comparison.trained(comparison.system_config(config, system))
         model = wmgm_jax.load(run.workdir)
-        cache = image_folder.cache_folder(config.data.cache_dir)
-        inception = load_inception(config.evaluation.inception_weights, config.data.cache_dir)
-        reference = data.subset(run.valid, config.evaluation.reference_images)
+        floor = {"system": FLOOR, "images": min(_NUM_IMAGES.value, len(run.train))}
+        trained = "+".join(map(str, model.step.values()))
+        draws = {"system": name, "trained": trained, "images": _NUM_IMAGES.value}
+        for same in (floor, draws):
+            rows = [r for r in rows if r["system"] != same["system"] or same.items() <= r.items()]
+        if not any(row["system"] == FLOOR for row in rows):
+            images = data.subset(run.train, _NUM_IMAGES.value)
+            rows.insert(0, floor | measured(images, run, inception))
         for steps in map(int, _STEPS.value):
-            if any((row["system"], row["steps"]) == (name, steps) for row in rows):
+            if any((row["system"], row.get("steps")) == (name, steps) for row in rows):
                 continue
             images, seconds = drawn(model, steps)
-            sets = ImageSets(data.from_array(images), reference)
-            measures = evaluate(sets, config.wavelet.levels, inception, cache)["measures"]
-            rows.append(
-                {
-                    "system": name,
-                    "steps": steps,
-                    "seconds": seconds,
-                    "images": len(images),
-                    **{
-                        label: measures[measure]["value"]
-                        for measure, label in HEADLINES.items()
-                        if measure in measures
-                    },
-                }
-            )
+            measures = measured(data.from_array(images), run, inception)
+            rows.append(draws | {"steps": steps, "seconds": seconds} | measures)
             write_table(path, rows)
     write_figure(path.with_suffix(".png"), curves(rows))
+
+
+def measured(images: data.Source, run: runs.Run, inception: Inception | None) -> dict[str, float]:
+    """The measures that a table shows, by their labels, against the run's validation images."""
+    sets = ImageSets(images, data.subset(run.valid, run.config.evaluation.reference_images))
+    cache = image_folder.cache_folder(run.config.data.cache_dir)
+    measures = evaluate(sets, run.config.wavelet.levels, inception, cache)["measures"]
+    return {label: measures[name]["value"] for name, label in HEADLINES.items() if name in measures}
 
 
 def known(path: Path) -> list[dict[str, object]]:
@@ -85,7 +89,7 @@ def known(path: Path) -> list[dict[str, object]]:
 
 
 def _number(key: str, text: str) -> object:
-    if key == "system":
+    if key in ("system", "trained"):
         return text
     return int(text) if key in ("steps", "images") else float(text)
 
@@ -117,8 +121,11 @@ def curves(rows: Sequence[dict[str, object]]) -> Figure:
                 )
                 if points:
                     axes.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, label=name)
-            axes.set_xscale("log")
-            axes.set_xlabel(axis if axis == "steps" else f"seconds for {rows[0]['images']} images")
+            (floor,) = (row for row in rows if row["system"] == FLOOR)
+            axes.axhline(floor[measure], color="0.4", lw=0.8, ls=":", label=FLOOR)
+            axes.set_xscale("log", base=2 if axis == "steps" else 10)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.set_xlabel(axis if axis == "steps" else f"seconds for {_NUM_IMAGES.value} images")
             axes.set_ylabel(measure)
             axes.set_ylim(bottom=0)
     panels[0][0].legend()

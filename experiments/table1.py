@@ -7,11 +7,12 @@
       --images=2 --trials=3         # sizes and times alone, of networks that have learnt nothing
 
 Trains the three systems on the images of --config, each in a folder of its own below --workdir,
-goes on where it was stopped, and measures each. At the scales "small" and "tiny" all get the same
-budget of training FLOPs; at "paper" the paper's steps. Sampling is timed after compiling, as the
-median of --trials draws of --images images, each one program; peak memory is what XLA plans for it.
-Writes a table (CSV, Markdown) and a grid of samples into --out; the columns "paper: ..." are those
-of the paper's Table 1, CelebA-HQ (5K) on an NVIDIA V100, for 100 images.
+measures and times each, and does nothing again that an earlier call has done. At the scales "small"
+and "tiny" all get the same budget of training FLOPs; at "paper" the paper's steps. Sampling is
+timed after compiling, as the median of --trials draws of --images images, each one program; peak
+memory is what XLA plans for it. Writes a table (CSV, Markdown) and a grid of samples into --out;
+the columns "paper: ..." are those of the paper's Table 1, CelebA-HQ (5K) on an NVIDIA V100, for 100
+images.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ from ml_collections import ConfigDict
 import wmgm_jax
 from experiments import comparison
 from experiments.tables import write_table
-from wmgm_jax import cli, files, inspection, sampling, systems
+from wmgm_jax import cli, files, inspection, runs, sampling, systems
 from wmgm_jax.evaluation import HEADLINES
 from wmgm_jax.evaluation.trained import evaluate_model
 
@@ -52,10 +53,16 @@ def main() -> None:
     out, rows, pictures = Path(_OUT.value), [], []
     for system in comparison.SYSTEMS.value:
         config = comparison.system_config(cli.given_config(), system)
-        model, measures = untrained(config) if _UNTRAINED.value else trained(config)
-        cost, images = timed(model)
-        rows.append(row(model.config, measures, cost))
-        pictures.append(images[:_SHOWN])
+        if _UNTRAINED.value:
+            model, measures = untrained(config), {}
+            cost, images = timed(model)
+        else:
+            run = comparison.trained(config)
+            model = dataclasses.replace(wmgm_jax.load(run.workdir), config=config)
+            measures = evaluated(model, run)
+            cost, images = timed_once(model, run.workdir / "table1")
+        rows.append(row(config, measures, cost))
+        pictures.append(images)
     name = comparison.SCALE.value + ("_untrained" if _UNTRAINED.value else "")
     write_table(out / name, rows)
     if not _UNTRAINED.value:
@@ -63,29 +70,48 @@ def main() -> None:
         files.write_png(out / f"{name}.png", picture)
 
 
-def trained(config: ConfigDict) -> tuple[sampling.Model, dict]:
-    """The trained model, and the measures of its samples."""
-    run = comparison.trained(config)
-    model = dataclasses.replace(wmgm_jax.load(run.workdir), config=config)
+def evaluated(model: sampling.Model, run: runs.Run) -> dict[str, dict]:
+    """The measures of the model's samples, or those that an earlier call has taken."""
     path = run.workdir / "evaluation.json"
-    wanted = {"step": model.step, "sampling": config.sampling.to_dict()}
+    wanted = {"step": model.step, "sampling": model.config.sampling.to_dict()}
     if not path.exists() or not wanted.items() <= json.loads(path.read_text()).items():
         evaluate_model(model, run.workdir, run.train, run.valid)
-    return model, json.loads(path.read_text())["measures"]
+    return json.loads(path.read_text())["measures"]
 
 
-def untrained(config: ConfigDict) -> tuple[sampling.Model, dict]:
+def untrained(config: ConfigDict) -> sampling.Model:
     system, params = systems.build(config), {}
     for stage in system.stages.values():
         params |= stage.export(*jax.jit(stage.init)(jax.random.key(0)))
     shape = (1, *config.data.image_size, config.data.channels)
     grey = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     params["statistics"] = system.measure([grey])
-    return sampling.Model(config, params, {}), {}
+    return sampling.Model(config, params, {})
+
+
+def timed_once(model: sampling.Model, folder: Path) -> tuple[dict[str, float], np.ndarray]:
+    """`timed`, or what an earlier call left of it in a folder, on a device of the same kind."""
+    path = folder / "cost.json"
+    facts = {
+        "step": model.step,
+        "sampling": model.config.sampling.to_dict(),
+        "images": _IMAGES.value,
+        "trials": _TRIALS.value,
+        "devices": [device.device_kind for device in jax.devices()],
+        "jax": jax.__version__,
+    }
+    if path.exists():
+        known = json.loads(path.read_text())
+        if known["facts"] == facts:
+            return known["cost"], np.load(folder / "images.npz")["images"]
+    cost, images = timed(model)
+    files.write_npz(folder / "images.npz", images=images)
+    files.write_json(path, {"facts": facts, "cost": cost})
+    return cost, images
 
 
 def timed(model: sampling.Model) -> tuple[dict[str, float], np.ndarray]:
-    """What drawing a batch costs, and the images that the first draw of it gave."""
+    """What drawing a batch costs, and some of the images that the first draw of it gave."""
     count = _IMAGES.value
     key = jax.random.key(0)
     start = time.perf_counter()
@@ -107,7 +133,7 @@ def timed(model: sampling.Model) -> tuple[dict[str, float], np.ndarray]:
     }
     if count != 100:
         cost["s for 100 images, extrapolated"] = float(np.median(seconds)) * 100 / count
-    return cost, files.to_uint8(images)
+    return cost, files.to_uint8(images[:_SHOWN])
 
 
 def row(config: ConfigDict, measures: dict, cost: dict[str, float]) -> dict[str, object]:

@@ -132,6 +132,10 @@ def test_systems_beside_each_other(run, tmp_path):
         assert float(row["sliced Wasserstein distance"]) > 0
     assert [row["PSNR of rebuilt images (dB)"] == "" for row in rows] == [True, False]
     assert Image.open(tmp_path / "tiny.png").size[0] > 4 * 128
+    # Nothing is timed again.
+    code, _, log = run(*table, module="tests.tiny_experiment")
+    assert code == 0, log
+    assert read(tmp_path / "tiny.csv") == rows
 
     # Nothing is trained again, and a point that is known is not measured again.
     figure = ("figure4", *flags, "--num_images=4")
@@ -140,11 +144,13 @@ def test_systems_beside_each_other(run, tmp_path):
     assert code == 0, log
     assert "compiled" not in log
     first = read(tmp_path / "tiny.csv")
-    assert [row["steps"] for row in first] == ["1"] * 2
+    assert [row["system"] for row in first] == ["training images", "SGM", "WMGM"]
+    assert [row["steps"] for row in first] == ["", "1", "1"]
+    assert [row["trained"] for row in first] == ["", "2", "2+2"]
     code, _, log = run(*figure, "--steps=1,2", "--systems=wmgm", module="tests.tiny_experiment")
     assert code == 0, log
-    assert read(tmp_path / "tiny.csv")[:2] == first
-    assert [row["steps"] for row in read(tmp_path / "tiny.csv")[2:]] == ["2"]
+    assert read(tmp_path / "tiny.csv")[:3] == first
+    assert [row["steps"] for row in read(tmp_path / "tiny.csv")[3:]] == ["2"]
 
 
 def test_scales():
@@ -154,6 +160,25 @@ def test_scales():
         assert config.data.image_size == (32, 32)
         assert config.data.augment == get_config().data.augment
         assert comparison.scaled(get_config(), system, "paper").data.image_size == (16, 16)
+
+
+@pytest.mark.parametrize("scale", ["paper", "tiny"])
+def test_settings_of_the_command_line_hold_at_every_scale(scale):
+    overrides = {
+        "score.ema_decay": 0.5,
+        "msal.adversarial_weight": 3.0,
+        "train.log_every": 7,
+        "data.image_size": (16, 16),
+    }
+    of = {
+        system: comparison.scaled(get_config(), system, scale, overrides)
+        for system in comparison.NAMES
+    }
+    assert {config.score.ema_decay for config in of.values()} == {0.5}
+    assert of["wsgm"].details.ema_decay == 0.5
+    assert of["wmgm"].msal.adversarial_weight == 3
+    assert {config.train.log_every for config in of.values()} == {7}
+    assert of["sgm"].data.image_size == ((16, 16) if scale == "paper" else (32, 32))
 
 
 @pytest.mark.parametrize("system", ["sgm", "wmgm"])
