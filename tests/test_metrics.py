@@ -10,7 +10,8 @@ from conftest import TINY
 def test_log_lines_tell_of_compiling_and_of_every_report(run, tmp_path):
     code, _, log = run(TINY, f"--workdir={tmp_path}", "--config.stages=score")
     assert code == 0, log
-    assert re.search(r"score: compiling\n.*score: compiled in \d+ s\n.*score 2/12", log, re.S)
+    compiling = r"score: compiling program 1 of 1\n.*score: compiled in \d+ s\n.*score 2/12"
+    assert re.search(compiling, log, re.S)
 
 
 def test_tensorboard_holds_what_metrics_jsonl_holds(run, tmp_path):

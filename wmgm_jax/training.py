@@ -116,17 +116,17 @@ def _compile_steps(
     One program for each set of players that move together, and no branch inside: what a branch
     holds runs slower on a CPU.
     """
-    _log.info("%s: compiling", name)
     start = time.monotonic()
     shape = (stage.settings.batch_size // jax.process_count(), *run.train.image_shape)
     dtype = np.uint8 if run.train.units is None else np.float32
     images = _split_over_devices(np.zeros(shape, dtype))
+    steps = range(int(_first_device(state.step)), stage.settings.num_steps)
+    kinds = list(dict.fromkeys(due_players(stage, step) for step in steps))
     programs = {}
-    for step in range(int(_first_device(state.step)), stage.settings.num_steps):
-        due = due_players(stage, step)
-        if due not in programs:
-            step_fn = jax.pmap(make_train_step(stage, due), BATCH_AXIS, donate_argnums=0)
-            programs[due] = step_fn.lower(state, images).compile()
+    for i, due in enumerate(kinds, 1):
+        _log.info("%s: compiling program %d of %d", name, i, len(kinds))
+        step_fn = jax.pmap(make_train_step(stage, due), BATCH_AXIS, donate_argnums=0)
+        programs[due] = step_fn.lower(state, images).compile()
     _log.info("%s: compiled in %.0f s", name, time.monotonic() - start)
     return programs
 
