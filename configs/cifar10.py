@@ -17,5 +17,7 @@ def get_config() -> ConfigDict:
     config.score.network.attention_levels = (0, 1)
     config.score.network.dropout = 0.1
     config.msal.generator.depth = 4
+    config.msal.unet.depth = 4
+    config.msal.fno.modes = (8, 8)
     config.msal.discriminator.num_blocks = 4
     return config

@@ -39,6 +39,10 @@ def get_config() -> ConfigDict:
     config.msal.discriminator_optimizer.learning_rate = 2e-4
     config.msal.generator.channels = 16
     config.msal.generator.depth = 4
+    config.msal.unet.channels = 16
+    config.msal.unet.depth = 4
+    config.msal.fno.modes = (8, 8)
+    config.msal.fno.channels = 64
     config.msal.discriminator.channels = 16
     config.msal.discriminator.num_blocks = 3
 

@@ -3,12 +3,14 @@
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT, TINY
 from PIL import Image
 
-from wmgm_jax import inspection
+from wmgm_jax import config as configs
+from wmgm_jax import inspection, systems
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
 
@@ -215,6 +217,31 @@ def test_what_every_config_builds(name):
         assert sum(facts["parameters"].values()) == pytest.approx(160.3e6, rel=5e-4)
     if name == "afhq_cat_wsgm.py":
         assert sum(facts["parameters"].values()) == pytest.approx(350.7e6, rel=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("learning", "one", "paper"),
+    [
+        ("operator", 75_896_329, 76),
+        ("standard", 36_294_921, 36),
+        ("adversarial", 36_471_600, 36),
+    ],
+)
+def test_what_table_2_compares(learning, one, paper):
+    """The paper's counts of a network for both scales; of one a scale it says twice as much."""
+    config = config_of("celebahq.py")
+    config.msal.learning = learning
+    for shared in (True, False):
+        config.msal.shared = shared
+        configs.validate(config)
+        stage = systems.build(config).stages["msal"]
+        params, _ = jax.eval_shape(stage.init, jax.random.key(0))
+        count = sum(leaf.size for leaf in jax.tree.leaves(params["generator"]))
+        assert count == (one if shared else 2 * one)
+        assert ("discriminator" in params) == (learning == "adversarial")
+    # The attention U-Net has the authors' own shapes, and is what they round to 36M.
+    tolerance = 0.014 if learning == "adversarial" else 0.01
+    assert one == pytest.approx(paper * 1e6, rel=tolerance)
 
 
 @pytest.mark.parametrize("suffix", [".py", "_sgm.py", "_wsgm.py"])

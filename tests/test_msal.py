@@ -143,6 +143,16 @@ def test_generator_loss(bands):
     np.testing.assert_allclose(loss, 20 * mse + 0.5 * (1 - similarity) - 0.1 * realism, rtol=1e-5)
 
 
+def test_generator_loss_without_a_critic(bands):
+    fake, real, _ = bands
+    silent, neutral = (
+        msal.generator_loss(fake, real, critic, data_range=6.0, **WEIGHTS)
+        for critic in (None, lambda x: jnp.zeros(len(x)))
+    )
+    assert silent[0] == neutral[0]
+    assert silent[1] == {name: neutral[1][name] for name in ("mse", "ssim")}
+
+
 def test_generator_gains_from_each_term(bands):
     fake, real, weights = bands
     critic = functools.partial(linear_critic, weights)

@@ -11,20 +11,25 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from wmgm_jax.networks import AttentionUNet, Discriminator, UNet
-from wmgm_jax.networks.attention_unet import AttentionGate, max_pool, upsample
-from wmgm_jax.networks.layers import BATCH_AXIS, Dropout, Norm, group_norm
+from wmgm_jax.networks import FNO, AttentionUNet, Discriminator, PlainUNet, UNet
+from wmgm_jax.networks.attention_unet import AttentionGate, upsample
+from wmgm_jax.networks.layers import BATCH_AXIS, Dropout, Norm, group_norm, max_pool
+from wmgm_jax.networks.plain_unet import ConvBlock
 from wmgm_jax.networks.unet import SelfAttention, sinusoidal_embedding
 
 SMALL_UNET = UNet(
     out_channels=2, channels=16, multipliers=(1, 2), num_blocks=1, attention_levels=(1,)
 )
 SMALL_GENERATOR = AttentionUNet(out_channels=5, channels=8, depth=2)
+SMALL_PLAIN_UNET = PlainUNet(out_channels=5, channels=8, depth=2)
+SMALL_FNO = FNO(out_channels=5, modes=(4, 3), channels=8, depth=2)
 SMALL_DISCRIMINATOR = Discriminator(channels=8, num_blocks=2)
 NETWORKS = {
     "unet": SMALL_UNET,
     "generator, batch norm": SMALL_GENERATOR,
     "generator, group norm": SMALL_GENERATOR.clone(norm="group"),
+    "plain U-Net": SMALL_PLAIN_UNET,
+    "Fourier neural operator": SMALL_FNO,
     "discriminator": SMALL_DISCRIMINATOR,
 }
 each_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
@@ -49,7 +54,7 @@ def compiled(network):
     """
     if isinstance(network, UNet):
         return jit(network.apply)
-    options = {"train": False} if isinstance(network, AttentionUNet) else {}
+    options = {} if isinstance(network, Discriminator) else {"train": False}
     return jit(lambda variables, x, level: network.apply(variables, x, **options))
 
 
@@ -60,7 +65,7 @@ def shapes_of(network, shape):
         return jax.eval_shape(
             network.init, jax.random.key(0), x, jax.ShapeDtypeStruct(shape[:1], jnp.float32)
         )
-    options = {"train": False} if isinstance(network, AttentionUNet) else {}
+    options = {} if isinstance(network, Discriminator) else {"train": False}
     return jax.eval_shape(functools.partial(network.init, **options), jax.random.key(0), x)
 
 
@@ -98,6 +103,12 @@ def test_parameters_of_wmgm():
 def test_parameters_do_not_depend_on_the_norm():
     count = parameter_count(AttentionUNet(out_channels=9, norm="group"), (1, 32, 32, 6))
     assert count == 36_471_600
+
+
+def test_parameters_of_table_2():
+    """The paper counts 75,896,329 of its Fourier neural operator, and 36M of its U-Net."""
+    assert parameter_count(FNO(out_channels=9), (1, 32, 32, 6)) == 75_896_329
+    assert parameter_count(PlainUNet(out_channels=9), (1, 32, 32, 6)) == 36_294_921
 
 
 def test_parameters_of_sgm():
@@ -146,6 +157,19 @@ def test_generator_has_the_authors_shapes(norm):
     assert collections.Counter(shapes) == collections.Counter(expected)
 
 
+def test_plain_unet_has_the_layers_of_appendix_h():
+    expected = [(1, 1, 64, 9), (9,)]
+    # The encoder; then every decoder block takes as many channels from below as from the skip.
+    levels = [(6, 64), (64, 128), (128, 256), (256, 512), (512, 1024)]
+    for inputs, outputs in levels + [(2 * c, c) for c in (64, 128, 256, 512)]:
+        expected += [(2, 2, inputs, outputs), (4, 4, outputs, outputs), *6 * [(outputs,)]]
+    for channels in (64, 128, 256, 512):
+        expected += [(2, 2, 2 * channels, channels), (channels,)]
+    variables = shapes_of(PlainUNet(out_channels=9), (1, 32, 32, 6))
+    shapes = [leaf.shape for leaf in jax.tree.leaves(variables["params"])]
+    assert collections.Counter(shapes) == collections.Counter(expected)
+
+
 # Shapes
 
 
@@ -157,6 +181,7 @@ def test_generator_has_the_authors_shapes(norm):
         UNet(2, channels=16, multipliers=(1, 1, 2, 2), num_blocks=2, attention_levels=()),
         SMALL_GENERATOR,
         SMALL_GENERATOR.clone(depth=5, norm="group"),
+        SMALL_PLAIN_UNET.clone(depth=5),
         SMALL_DISCRIMINATOR,
         SMALL_DISCRIMINATOR.clone(num_blocks=5),
     ],
@@ -186,7 +211,9 @@ def test_an_image_does_not_see_its_batch(network):
         np.testing.assert_allclose(alone[0], together[i], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", [SMALL_UNET, SMALL_GENERATOR, SMALL_DISCRIMINATOR])
+@pytest.mark.parametrize(
+    "network", [SMALL_UNET, SMALL_GENERATOR, SMALL_PLAIN_UNET, SMALL_FNO, SMALL_DISCRIMINATOR]
+)
 def test_bfloat16_computes_near_float32(network):
     x, variables = normal(SHAPE), random_variables(network, SHAPE)
     coarse = network.clone(dtype=jnp.bfloat16)
@@ -234,7 +261,11 @@ def test_unet_attends_to_every_pixel():
     assert np.all(output[0, -1, -1] != changed[0, -1, -1])
 
 
-@pytest.mark.parametrize("network", [SMALL_UNET, SMALL_GENERATOR], ids=["unet", "generator"])
+@pytest.mark.parametrize(
+    "network",
+    [SMALL_UNET, SMALL_GENERATOR, SMALL_PLAIN_UNET, SMALL_FNO],
+    ids=["unet", "generator", "plain U-Net", "Fourier neural operator"],
+)
 def test_rematerialising_keeps_the_parameters(network):
     # A model is sampled without it whether or not it was trained with it.
     assert shapes_of(network.clone(rematerialise=True), SHAPE) == shapes_of(network, SHAPE)
@@ -260,8 +291,12 @@ def test_unet_rematerialised_is_the_same():
     assert_same_with_and_without_rematerialisation(loss, random_variables(network, x.shape))
 
 
-def test_generator_rematerialised_is_the_same():
-    network = SMALL_GENERATOR.clone(depth=1)
+@pytest.mark.parametrize(
+    "network",
+    [SMALL_GENERATOR.clone(depth=1), SMALL_PLAIN_UNET.clone(depth=1), SMALL_FNO.clone(depth=1)],
+    ids=["generator", "plain U-Net", "Fourier neural operator"],
+)
+def test_generator_rematerialised_is_the_same(network):
     x = normal((1, 2, 8, 8, 3))
 
     def loss(variables, rematerialise):
@@ -274,6 +309,57 @@ def test_generator_rematerialised_is_the_same():
         return jnp.mean(output**2) + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(updates))
 
     assert_same_with_and_without_rematerialisation(loss, random_variables(network, x.shape[1:]))
+
+
+def test_blocks_of_the_plain_unet():
+    """Even kernels shift an image by half a pixel each, the one up and the other down."""
+    x = normal((2, 5, 6, 2))
+    block = ConvBlock(3, jnp.float32)
+    variables = random_variables(block, x.shape)
+    actual = jit(functools.partial(block.apply, train=False))(variables, x)
+
+    expected = np.float64(x)
+    for i in range(2):
+        params, statistics = (
+            jax.tree.map(np.float64, variables[name][f"NormalisedConv_{i}"])
+            for name in ("params", "batch_stats")
+        )
+        padded = np.pad(expected, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        kernel = params["Conv_0"]["kernel"]
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape[:2], axis=(1, 2))
+        h = np.einsum("bhwcij,ijcd->bhwd", windows, kernel) + params["bias"]
+        (norm,) = params["Norm_0"].values()
+        (running,) = statistics["Norm_0"].values()
+        h = (h - running["mean"]) / np.sqrt(running["var"] + 1e-5)
+        expected = np.maximum(h * norm["scale"] + norm["bias"], 0)
+    assert expected.shape == (2, 5, 6, 3)
+    assert np.mean(expected > 0) > 0.2
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_plain_unet_layer_by_layer():
+    network = SMALL_PLAIN_UNET
+    x = normal((2, 5, 6, 3))
+    variables = random_variables(network, x.shape)
+
+    def block(h, i):
+        of_block = {name: tree[f"ConvBlock_{i}"] for name, tree in variables.items()}
+        channels = of_block["params"]["NormalisedConv_0"]["bias"].shape[0]
+        return np.array(ConvBlock(channels, jnp.float32).apply(of_block, h, train=False))
+
+    skip = block(x, 0)
+    # Five rows halve to three, of which the last is alone.
+    padded = np.pad(skip, ((0, 0), (0, 1), (0, 0), (0, 0)), mode="edge")
+    low = block(padded.reshape(2, 3, 2, 3, 2, 8).max((2, 4)), 1)
+    up = variables["params"]["ConvTranspose_0"]
+    # Each pixel becomes four, by a matrix for each; Flax lists them from the last.
+    high = np.einsum("bhwc,ijcd->bhiwjd", low, up["kernel"][::-1, ::-1]) + up["bias"]
+    h = block(np.concatenate([skip, high.reshape(2, 6, 6, 8)[:, :5]], axis=-1), 2)
+    out = variables["params"]["Conv_0"]
+    expected = h @ out["kernel"][0, 0] + out["bias"]
+    np.testing.assert_allclose(
+        compiled(network)(variables, x, LEVELS), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 # Dropout

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import wmgm_jax
+from wmgm_jax import config as configs
 from wmgm_jax import sampling, systems, train_step, training, wavelets
+from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems import bands, scores
 
@@ -206,6 +208,62 @@ def test_each_player_moves_when_it_is_due():
         assert ("discriminator_loss" in metrics[step]) == (step % 2 == 0)
     assert set(states[-1].average[0]) == {"generator"}
     assert int(states[-1].step) == 3
+
+
+@pytest.mark.parametrize(("learning", "shared"), [("standard", True), ("operator", False)])
+def test_learning_without_a_discriminator(learning, shared):
+    config = tiny(**{"msal.learning": learning, "msal.shared": shared})
+    (before, after), (metrics,) = train_steps(config, "msal", 1)
+    assert set(after.params) == set(after.opt_state) == set(after.average[0]) == {"generator"}
+    assert moved(before.params["generator"], after.params["generator"])
+    # Eq. 21 without its last term.
+    expected = sum(
+        20 * metrics[f"mse/scale_{k}"] + 0.5 * (1 - metrics[f"ssim/scale_{k}"]) for k in (1, 2)
+    )
+    np.testing.assert_allclose(metrics["generator_loss"], expected, rtol=1e-5)
+    assert not any("critic" in name or "discriminator" in name for name in metrics)
+    # Batch norm has statistics of its own at every scale; the Fourier neural operator has none.
+    stats = after.batch_stats
+    if learning == "standard":
+        assert moved(stats["scale_1"], stats["scale_2"])
+    else:
+        assert stats == {"scale_1": {}, "scale_2": {}}
+
+    # From the true low bands, and from a key alone.
+    system = systems.build(config)
+    params = system.stages["msal"].export(*after.average) | {"statistics": after.statistics}
+    images, keys = bands.to_unit_range(random_images(3)), jax.random.split(jax.random.key(0), 3)
+    rebuilt = jax.jit(system.reconstruct)(params, keys, images)
+    np.testing.assert_allclose(bands.low(rebuilt, 2), bands.low(images, 2), atol=1e-4)
+    assert np.abs(rebuilt - images).max() > 0.1
+    assert sum("generator" in call.network for call in system.evaluations(1)) == 2
+    params |= jax.eval_shape(system.stages["score"].init, keys[0])[0]
+    sample_fn = wmgm_jax.make_sample_fn(config)
+    drawn = jax.eval_shape(lambda params, key: sample_fn(params, key, 2), params, keys[0])
+    assert drawn.shape == (2, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning": "magic"}, "msal.learning must be one of adversarial, standard, operator"),
+        ({"fno.modes": (4, 8)}, r"msal.fno.modes must be .* below the sides \(8, 8\)"),
+        ({"fno.modes": (0, 4)}, "msal.fno.modes must be two numbers of at least 1"),
+        ({"fno.modes": (4,)}, "msal.fno.modes must be two numbers"),
+        ({"unet.depth": 11}, "msal.unet.depth must be at most 10"),
+    ],
+)
+def test_mistakes_of_learning_are_refused(changes, message):
+    given = {"learning": "operator"} | changes
+    with pytest.raises(UserError, match=message):
+        configs.validate(tiny(**{f"msal.{name}": value for name, value in given.items()}))
+
+
+def test_operator_learning_refuses_bands_of_odd_sides():
+    sizes = {"data.image_size": (16, 12)}
+    configs.validate(tiny(**sizes))
+    with pytest.raises(UserError, match=r"image_size must be divisible by .* = 8"):
+        configs.validate(tiny(**sizes, **{"msal.learning": "operator"}))
 
 
 def test_every_scale_has_batch_statistics_of_its_own():

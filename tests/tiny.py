@@ -41,6 +41,11 @@ def _wmgm() -> ConfigDict:
     config.msal.batch_size = 8
     config.msal.generator.channels = 4
     config.msal.generator.depth = 2
+    config.msal.unet.channels = 4
+    config.msal.unet.depth = 2
+    config.msal.fno.modes = (4, 4)
+    config.msal.fno.channels = 6
+    config.msal.fno.depth = 2
     config.msal.discriminator.channels = 4
     config.msal.discriminator.num_blocks = 2
 

@@ -131,12 +131,13 @@ def _score(multipliers: tuple[int, ...], attention_levels: tuple[int, ...]) -> d
 
 
 def _msal() -> dict[str, Any]:
-    """The generator and the discriminator of the details, and their training (Eq. 21-22)."""
+    """The networks of the details, and their training (Eq. 21-22)."""
     return {
         "num_steps": 6_000,
         "batch_size": 128,
         "accumulate": 1,
         "ema_decay": 0.999,
+        "learning": "adversarial",  # "adversarial", "standard", "operator" (Appendix H.2)
         "shared": True,  # one generator for all scales, or one a scale
         "loss_domain": "image",  # "image", "wavelet"
         "mse_weight": 20.0,  # lambda
@@ -147,7 +148,11 @@ def _msal() -> dict[str, Any]:
         "discriminator_every": 4,  # generator steps a discriminator step
         "generator_optimizer": _optimizer(1e-4, weight_decay=0.01),
         "discriminator_optimizer": _optimizer(1e-5, weight_decay=0.01),
+        # What generates the details by adversarial, by standard and by operator learning.
         "generator": {"channels": 64, "depth": 5, "norm": "batch"},  # or "group"
+        "unet": {"channels": 64, "depth": 5},
+        "fno": {"modes": (16, 16), "channels": 256, "depth": 4},
+        # What adversarial learning alone has besides.
         "discriminator": {"channels": 64, "num_blocks": 5, "dropout": 0.5},
     }
 
@@ -188,6 +193,7 @@ _CHOICES = {
     "process.schedule": ("constant", "linear", "cosine"),
     "prediction": ("noise", "velocity"),
     "optimizer.decay": ("constant", "cosine"),
+    "msal.learning": ("adversarial", "standard", "operator"),
     "msal.loss_domain": ("image", "wavelet"),
     "msal.lipschitz": ("sigmoid", "gradient_penalty"),
     "msal.generator.norm": ("batch", "group"),
@@ -313,9 +319,12 @@ def _check_networks(config: ConfigDict) -> None:
     for name in _SECTIONS[config.system]():
         if "network" in config[name]:
             _check_unet(f"{name}.network", config[name].network)
-        if "generator" in config[name]:
-            depth = config[name].generator.depth
-            _expect(depth <= 10, f"{name}.generator.depth", "at most 10", depth)
+        for network in ("generator", "unet"):
+            if network in config[name]:
+                depth = config[name][network].depth
+                _expect(depth <= 10, f"{name}.{network}.depth", "at most 10", depth)
+    if "msal" in config and config.msal.learning == "operator":
+        _check_fno(config)
 
 
 def _check_unet(key: str, network: ConfigDict) -> None:
@@ -338,6 +347,28 @@ def _check_unet(key: str, network: ConfigDict) -> None:
             f"a divisor of the {multiplier * network.channels} channels of a level",
             network.num_heads,
         )
+
+
+def _check_fno(config: ConfigDict) -> None:
+    """What the Fourier neural operator can do with the bands of the details."""
+    size, levels = tuple(config.data.image_size), config.wavelet.levels
+    _expect(
+        all(side % 2 ** (levels + 1) == 0 for side in size),
+        "data.image_size",
+        f"divisible by 2^(levels + 1) = {2 ** (levels + 1)} for msal.learning = 'operator', which "
+        "takes bands of even sides",
+        size,
+    )
+    modes, finest = tuple(config.msal.fno.modes), tuple(side // 2 for side in size)
+    _expect(
+        len(modes) == 2
+        and all(
+            isinstance(m, int) and 1 <= m < side for m, side in zip(modes, finest, strict=True)
+        ),
+        "msal.fno.modes",
+        f"two numbers of at least 1, below the sides {finest} of the finest low band",
+        modes,
+    )
 
 
 def different(config: ConfigDict, other: ConfigDict) -> list[str]:

@@ -56,7 +56,7 @@ def _gaussian_blur(x: jax.Array) -> jax.Array:
 def generator_loss(
     fake: jax.Array,
     real: jax.Array,
-    critic: Critic,
+    critic: Critic | None,
     *,
     mse_weight: float,
     ssim_weight: float,
@@ -67,18 +67,21 @@ def generator_loss(
 
     Args:
         fake, real: `[B, H, W, C]`.
-        critic: D, `[B, H, W, C] -> [B]`.
+        critic: D, `[B, H, W, C] -> [B]`; None leaves its term out.
         mse_weight, ssim_weight, adversarial_weight: lambda, nu, alpha.
         data_range: see `ssim`.
 
     Returns:
-        The scalar loss and its three terms by name, unweighted.
+        The scalar loss and its terms by name, unweighted.
     """
     mse = jnp.mean((fake - real) ** 2)
     similarity = jnp.mean(ssim(fake, real, data_range))
-    realism = jnp.mean(critic(fake))
-    loss = mse_weight * mse + ssim_weight * (1 - similarity) - adversarial_weight * realism
-    return loss, {"mse": mse, "ssim": similarity, "critic_fake": realism}
+    loss = mse_weight * mse + ssim_weight * (1 - similarity)
+    terms = {"mse": mse, "ssim": similarity}
+    if critic is not None:
+        terms["critic_fake"] = jnp.mean(critic(fake))
+        loss -= adversarial_weight * terms["critic_fake"]
+    return loss, terms
 
 
 def discriminator_loss(fake: jax.Array, real: jax.Array, critic: Critic) -> jax.Array:

@@ -2,6 +2,8 @@
 
 from wmgm_jax.networks.attention_unet import AttentionUNet
 from wmgm_jax.networks.discriminator import Discriminator
+from wmgm_jax.networks.fno import FNO
+from wmgm_jax.networks.plain_unet import PlainUNet
 from wmgm_jax.networks.unet import UNet
 
-__all__ = ["AttentionUNet", "Discriminator", "UNet"]
+__all__ = ["FNO", "AttentionUNet", "Discriminator", "PlainUNet", "UNet"]

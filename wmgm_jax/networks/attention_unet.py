@@ -11,27 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wmgm_jax.networks.layers import Norm, NormKind
-
-
-class NormalisedConv(nn.Module):
-    """A convolution with a bias, then normalisation."""
-
-    channels: int
-    kernel_size: int
-    norm: NormKind
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        kernel_size = (self.kernel_size, self.kernel_size)
-        h = nn.Conv(self.channels, kernel_size, use_bias=False, dtype=self.dtype)(x)
-        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        if self.norm == "batch":
-            # Batch norm takes the bias out again, so that its gradient is nothing but rounding
-            # errors, which Adam would blow up to a random walk.
-            bias = jax.lax.stop_gradient(bias)
-        return Norm(self.norm, self.dtype)(h + bias.astype(h.dtype), train)
+from wmgm_jax.networks.layers import NormalisedConv, NormKind, max_pool
 
 
 class ConvBlock(nn.Module):
@@ -65,14 +45,6 @@ class AttentionGate(nn.Module):
         channels = skip.shape[-1] // 2
         h = nn.relu(project(decoder, channels, "W_g") + project(skip, channels, "W_x"))
         return skip * nn.sigmoid(project(h, 1, "psi"))
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-    """2x2 maxima, `[B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C]`."""
-    # Not a windowed reduction, whose gradient is several times slower on a CPU.
-    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
-    x = jnp.maximum(x[:, 0::2], x[:, 1::2])
-    return jnp.maximum(x[:, :, 0::2], x[:, :, 1::2])
 
 
 def upsample(x: jax.Array) -> jax.Array:

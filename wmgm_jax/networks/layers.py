@@ -44,6 +44,37 @@ class Norm(nn.Module):
         )(x)
 
 
+class NormalisedConv(nn.Module):
+    """A convolution with a bias, then normalisation.
+
+    Attributes:
+        channels: of the result.
+        kernel_size: of both axes.
+        norm: "batch" or "group".
+        dtype: of the computation.
+        padding: pixels at every border; "SAME" for those that keep H and W.
+    """
+
+    channels: int
+    kernel_size: int
+    norm: NormKind
+    dtype: Any
+    padding: str | int = "SAME"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        kernel_size = (self.kernel_size, self.kernel_size)
+        h = nn.Conv(
+            self.channels, kernel_size, padding=self.padding, use_bias=False, dtype=self.dtype
+        )(x)
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        if self.norm == "batch":
+            # Batch norm takes the bias out again, so that its gradient is nothing but rounding
+            # errors, which Adam would blow up to a random walk.
+            bias = jax.lax.stop_gradient(bias)
+        return Norm(self.norm, self.dtype)(h + bias.astype(h.dtype), train)
+
+
 class Dropout(nn.Module):
     """Dropout whose mask of an example depends on that example's key alone.
 
@@ -60,6 +91,14 @@ class Dropout(nn.Module):
             return x
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
         return jnp.where(keep, x / (1 - self.rate), 0)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """2x2 maxima, `[B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C]`."""
+    # Not a windowed reduction, whose gradient is several times slower on a CPU.
+    x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
+    x = jnp.maximum(x[:, 0::2], x[:, 1::2])
+    return jnp.maximum(x[:, :, 0::2], x[:, :, 1::2])
 
 
 def fold_in_each(keys: jax.Array | None, data: int) -> jax.Array | None:

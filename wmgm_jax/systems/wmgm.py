@@ -8,6 +8,11 @@ Two stages, trained independently: `score`, the network of the coarsest band, an
 generator and the discriminator of the details. Bands reach the networks with unit scale; the
 statistics that bring them there are part of the model. One shared generator sees every scale, but
 batch-norm statistics differ between scales, so there is one set of those a scale.
+
+`msal.learning` chooses between that adversarial learning and the two that the paper compares it
+with (Table 2, Appendix H.2), which have a network of their own in the generator's place, with the
+same inputs, and no discriminator: standard learning, a plain U-Net, and operator learning, a
+Fourier neural operator.
 """
 
 import functools
@@ -18,7 +23,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from wmgm_jax import msal, samplers, wavelets
-from wmgm_jax.networks import AttentionUNet, Discriminator
+from wmgm_jax.networks import FNO, AttentionUNet, Discriminator, PlainUNet
 from wmgm_jax.networks.layers import fold_in_each
 from wmgm_jax.systems import bands
 from wmgm_jax.systems.coarsest import CoarsestBand
@@ -32,6 +37,13 @@ from wmgm_jax.systems.interface import (
     Statistics,
     System,
 )
+
+# The network of the details and its section of the config, by `msal.learning`.
+_GENERATORS = {
+    "adversarial": (AttentionUNet, "generator"),
+    "standard": (PlainUNet, "unet"),
+    "operator": (FNO, "fno"),
+}
 
 # What a key is for, so that no two draws share one.
 _Z, _DROPOUT, _MIXING = range(3)
@@ -58,12 +70,17 @@ class _WMGM:
         self.scales = range(1, self.levels + 1)
         self.coarsest = CoarsestBand(config, self.levels)
         dtype = jnp.dtype(config.train.dtype)
-        self.generator = AttentionUNet(
+        network, section = _GENERATORS[config.msal.learning]
+        self.generator = network(
             out_channels=3 * config.data.channels,
             rematerialise=config.train.rematerialise,
             dtype=dtype,
-            **config.msal.generator,
+            **{
+                name: tuple(value) if isinstance(value, list | tuple) else value
+                for name, value in config.msal[section].items()
+            },
         )
+        self.is_adversarial = config.msal.learning == "adversarial"
         self.discriminator = Discriminator(dtype=dtype, **config.msal.discriminator)
 
     # --- Algorithm 2: sampling -------------------------------------------------------------------
@@ -125,7 +142,12 @@ class _WMGM:
     # --- Algorithm 1: training -------------------------------------------------------------------
 
     def generator_loss(self, params, batch_stats, batch: Batch):
-        """Eq. 21: the sum over scales."""
+        """Eq. 21: the sum over scales.
+
+        The paper does not say which loss standard and operator learning minimise. Here it is
+        Eq. 21 without its adversarial term, so that the approaches differ by what their names say
+        alone: the network, and whether there is a discriminator.
+        """
         settings = self.config.msal
         total, metrics, updated = 0.0, {}, {}
         for k, (low, details) in enumerate(bands.pyramid(batch.images, self.levels), 1):
@@ -133,7 +155,7 @@ class _WMGM:
             loss, terms = msal.generator_loss(
                 fake,
                 self.loss_domain(low, details, batch.statistics, k),
-                self.critic(params, batch.keys, k),
+                self.critic(params, batch.keys, k) if self.is_adversarial else None,
                 mse_weight=settings.mse_weight,
                 ssim_weight=settings.ssim_weight,
                 adversarial_weight=settings.adversarial_weight,
@@ -229,28 +251,27 @@ class _WMGM:
 
             generator_key, discriminator_key = jax.random.split(key)
             batch_stats = generator(generator_key).get("batch_stats", {})
-            params = {
-                "generator": shared_or_per_scale(generator, generator_key),
-                "discriminator": shared_or_per_scale(discriminator, discriminator_key),
-            }
+            params = {"generator": shared_or_per_scale(generator, generator_key)}
+            if self.is_adversarial:
+                params["discriminator"] = shared_or_per_scale(discriminator, discriminator_key)
             return params, {_scale(k): batch_stats for k in self.scales}
 
         def compare(params, keys, images):
             """Images rebuilt from their true coarsest bands, and the images."""
             return self.reconstruct(params, keys, images), images
 
+        players = {"generator": Player(self.generator_loss, settings.generator_optimizer)}
+        if self.is_adversarial:
+            players["discriminator"] = Player(
+                self.discriminator_loss,
+                settings.discriminator_optimizer,
+                every=settings.discriminator_every,
+                average=False,
+            )
         return Stage(
             settings=settings,
             init=init,
-            players={
-                "generator": Player(self.generator_loss, settings.generator_optimizer),
-                "discriminator": Player(
-                    self.discriminator_loss,
-                    settings.discriminator_optimizer,
-                    every=settings.discriminator_every,
-                    average=False,
-                ),
-            },
+            players=players,
             export=lambda params, batch_stats: {
                 "generator": params["generator"],
                 "batch_stats": batch_stats,
