@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +44,19 @@ _WORKDIR = flags.DEFINE_string(
 )
 
 
-def system_config(config: ConfigDict, system: str) -> ConfigDict:
-    """The config of a system at the scale, with the budget and by the sampler of the command."""
+def system_config(
+    config: ConfigDict, system: str, choice: Mapping[str, object] = MappingProxyType({})
+) -> ConfigDict:
+    """The config of a system at the scale, with the budget and by the sampler of the command.
+
+    Args:
+        config: of WMGM.
+        system: a key of `NAMES`.
+        choice: settings by key, where one system is compared with itself.
+    """
     config = scaled(config, system, SCALE.value, cli.config_overrides())
+    config.update_from_flattened_dict(choice)
+    configs.validate(config)
     budget = _BUDGET.value or BUDGETS.get(SCALE.value)
     if budget is not None:
         config = budgeted(config, budget)
@@ -86,20 +97,24 @@ def scaled(
 
 
 def budgeted(config: ConfigDict, budget: float) -> ConfigDict:
-    """A config whose stages together train for `budget` TFLOP.
+    """A config whose stages, those that it trains, together do so for `budget` TFLOP.
 
-    All diffusions of a system take the same number of steps; MSAL gets half of WMGM's budget.
+    All diffusions of a system take the same number of steps; MSAL gets half of WMGM's budget, or
+    all of it where nothing else is trained.
     """
     config = config.copy_and_resolve_references()
-    stages = systems.build(config).stages
-    flops = {name: flops_per_step(config, stage) for name, stage in stages.items()}
-    adversarial = flops.pop("msal", None)
-    share = budget * 1e12 / (1 if adversarial is None else 2)
+    system = systems.build(config)
+    flops = {
+        name: flops_per_step(config, system.stages[name])
+        for name in runs.selected_stages(config, system)
+    }
+    details = flops.pop("msal", None)
+    share = budget * 1e12 / (1 if details is None or not flops else 2)
     for section in ("score", "details"):
-        if section in config:
+        if section in config and flops:
             config[section].num_steps = max(1, round(share / sum(flops.values())))
-    if adversarial is not None:
-        config.msal.num_steps = max(1, round(share / adversarial))
+    if details is not None:
+        config.msal.num_steps = max(1, round(share / details))
     return config
 
 
@@ -127,9 +142,14 @@ def _any_statistics(config: ConfigDict) -> Statistics:
     return systems.build(config).measure([np.zeros(shape, np.uint8)])
 
 
-def trained(config: ConfigDict) -> runs.Run:
-    """The run of a config, trained to its end, from where it was stopped."""
-    workdir = Path(_WORKDIR.value or f"runs/comparison_{SCALE.value}") / config.system
+def trained(config: ConfigDict, name: str | None = None) -> runs.Run:
+    """The run of a config, trained to its end, from where it was stopped.
+
+    Args:
+        config: what to train.
+        name: of its folder; None for that of its system.
+    """
+    workdir = Path(_WORKDIR.value or f"runs/comparison_{SCALE.value}") / (name or config.system)
     run = runs.open_run(config, workdir)
     training.train(run)
     return run

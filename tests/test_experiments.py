@@ -10,7 +10,7 @@ from PIL import Image
 from experiments import comparison
 from experiments.tables import markdown, write_table
 from tests.tiny import get_config
-from wmgm_jax import inspection, systems
+from wmgm_jax import inspection, runs, systems
 
 
 def read(path):
@@ -153,6 +153,30 @@ def test_systems_beside_each_other(run, tmp_path):
     assert [row["steps"] for row in read(tmp_path / "tiny.csv")[3:]] == ["2"]
 
 
+def test_ways_to_learn_the_details(run, tmp_path):
+    flags = (TINY, f"--workdir={tmp_path / 'runs'}", f"--out={tmp_path}", "--scale=tiny")
+    code, _, log = run("table2", *flags, module="tests.tiny_experiment")
+    assert code == 0, log
+    rows = read(tmp_path / "tiny.csv")
+    assert [row["method"] for row in rows] == ["MS-OL", "SS-SL"]
+    assert [row["paper: parameters"] for row in rows] == ["76M", "72M"]
+    for row in rows:
+        assert row["steps"] == "2"
+        assert float(row["training TFLOP"]) > 0
+        assert float(row["PSNR of rebuilt images (dB)"]) > 10
+        assert float(row["sliced Wasserstein distance"]) > 0
+    picture = np.asarray(Image.open(tmp_path / "tiny.png"))
+    assert picture.shape == (3 * 130 + 2, 10 * 130 + 2, 3)
+    for row, learning, networks in zip(rows, ("operator", "standard"), (1, 2), strict=True):
+        config = get_config()
+        config.msal.learning = learning
+        shared = inspection.count_parameters(systems.build(config))["generator"]
+        assert int(row["parameters"]) == networks * shared
+        # In a folder of its own, and the score network is not trained.
+        stages = (tmp_path / "runs" / row["method"] / "checkpoints").iterdir()
+        assert [path.name for path in stages] == ["msal"]
+
+
 def test_scales():
     for system in comparison.NAMES:
         config = comparison.scaled(get_config(), system, "tiny")
@@ -181,12 +205,23 @@ def test_settings_of_the_command_line_hold_at_every_scale(scale):
     assert of["sgm"].data.image_size == ((16, 16) if scale == "paper" else (32, 32))
 
 
-@pytest.mark.parametrize("system", ["sgm", "wmgm"])
-def test_equal_budgets(system):
-    config = comparison.budgeted(get_config(system), 0.02)
+@pytest.mark.parametrize(
+    ("system", "choice"),
+    [
+        ("sgm", {}),
+        ("wmgm", {}),
+        ("wmgm", {"stages": "msal", "msal.learning": "operator", "msal.shared": False}),
+    ],
+)
+def test_equal_budgets(system, choice):
+    config = get_config(system)
+    config.update_from_flattened_dict(choice)
+    config = comparison.budgeted(config, 0.02)
+    built = systems.build(config)
     spent = sum(
-        stage.settings.num_steps * comparison.flops_per_step(config, stage)
-        for stage in systems.build(config).stages.values()
+        built.stages[name].settings.num_steps
+        * comparison.flops_per_step(config, built.stages[name])
+        for name in runs.selected_stages(config, built)
     )
     assert spent == pytest.approx(0.02e12, rel=0.05)
 

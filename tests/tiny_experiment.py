@@ -1,17 +1,19 @@
 """An experiment on the configs of `tests/tiny.py`, which train in seconds, and with fewer rows:
 
-python -m tests.tiny_experiment choices|table1|figure4 [flags]
+python -m tests.tiny_experiment choices|table1|table2|figure4 [flags]
 """
 
 import importlib
 import sys
+from types import MappingProxyType
 
 from tests import tiny
 from wmgm_jax import cli
 
 
-def system_config(config, system):
+def system_config(config, system, choice=MappingProxyType({})):
     small = tiny.get_config(system)
+    small.update_from_flattened_dict(choice)
     small.seed = config.seed
     for section in ("score", "details", "msal"):
         if section in small:
@@ -26,5 +28,7 @@ if __name__ == "__main__":
     if name == "choices":
         module.CHOICES = {stage: [rows[0], rows[-1]] for stage, rows in module.CHOICES.items()}
     else:
+        if name == "table2":
+            module.ROWS = {name: module.ROWS[name] for name in ("MS-OL", "SS-SL")}
         module.comparison.system_config = system_config
     cli.run(module.main)

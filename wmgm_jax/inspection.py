@@ -7,6 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from wmgm_jax import systems
+from wmgm_jax.systems.interface import System
 
 
 def report(config: ConfigDict) -> str:
@@ -36,11 +37,7 @@ def report(config: ConfigDict) -> str:
 def measure(config: ConfigDict) -> dict:
     """The facts of `report` as a tree."""
     system = systems.build(config)
-    parameters = {}
-    for stage in system.stages.values():
-        params, _ = jax.eval_shape(stage.init, jax.random.key(0))
-        for name, tree in params.items():
-            parameters[name] = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+    parameters = count_parameters(system)
     calls = []
     for evaluation in system.evaluations(config.sampling.num_steps):
         cost = jax.jit(evaluation.apply).lower(*evaluation.arguments).cost_analysis()
@@ -58,3 +55,13 @@ def measure(config: ConfigDict) -> dict:
         "sampling": calls,
         "flops_per_image": sum(call["flops"] for call in calls),
     }
+
+
+def count_parameters(system: System) -> dict[str, int]:
+    """The parameters of every trained network, by its name."""
+    parameters = {}
+    for stage in system.stages.values():
+        params, _ = jax.eval_shape(stage.init, jax.random.key(0))
+        for name, tree in params.items():
+            parameters[name] = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+    return parameters

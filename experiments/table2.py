@@ -1,0 +1,105 @@
+"""Table 2: the details x_H of an image learnt from its low bands x_L, in six ways.
+
+  python -m experiments.table2 --config=configs/faces128.py --config.data.dir=DIR --scale=small
+  python -m experiments.table2 --config=configs/celebahq.py:5k --scale=paper \\
+      --minutes=10                  # in pieces: start it again until the table is written
+
+Operator learning (OL) by a Fourier neural operator, standard learning (SL) by a plain U-Net and
+adversarial learning (AL) by MSAL; single-scale (SS), with a network a scale, or multi-scale (MS),
+with one for all (Appendix H of the paper). For each, trains the stage `msal` of WMGM on the images
+of --config, in a folder of its own below --workdir, and trains nothing again that an earlier call
+has trained. At the scales "small" and "tiny" (64x64 and 32x32, small networks) all get the same
+budget of training FLOPs; at "paper" they take the config's own sizes and steps.
+
+Measures the validation images rebuilt from their true coarsest bands against these images; FID and
+its kin where the Inception weights are at hand. Parameters are those of the networks that generate.
+Writes a table (CSV, Markdown) into --out, and a picture: true images above, then a row of rebuilt
+ones for every row of the table. The columns "paper: ..." are those of the paper's Table 2,
+CelebA-HQ (5K), 4,750 images to train with and 250 to measure with.
+"""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import comparison
+from experiments.tables import write_table
+from wmgm_jax import cli, data, files, image_folder, inspection, runs, sampling
+from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate, reconstructed
+from wmgm_jax.evaluation.features import Inception
+from wmgm_jax.evaluation.outputs import load_inception
+from wmgm_jax.evaluation.reconstruction import rebuild
+
+# In the order of the paper: learning, one network for all scales; FID, PSNR, parameters there.
+ROWS = {
+    "SS-OL": ("operator", False, 92.24, 30.99, "152M"),
+    "MS-OL": ("operator", True, 85.82, 31.13, "76M"),
+    "SS-SL": ("standard", False, 70.20, 31.39, "72M"),
+    "MS-SL": ("standard", True, 59.38, 31.73, "36M"),
+    "SS-AL": ("adversarial", False, 65.48, 31.59, "72M"),
+    "MS-AL": ("adversarial", True, 49.34, 31.86, "36M"),
+}
+PICTURES = 10
+
+cli.define_config("configs/colon_ihc.py")
+# Not --systems: there is one.
+for _name in ("scale", "budget", "minutes", "workdir"):
+    flags.declare_key_flag(_name)
+_OUT = flags.DEFINE_string("out", "experiments/results/table2", "Folder of the results.")
+
+
+def main() -> None:
+    comparison.stop_in_time()
+    path, rows, pictures = Path(_OUT.value) / comparison.SCALE.value, [], []
+    config = cli.given_config()
+    inception = load_inception(config.evaluation.inception_weights, config.data.cache_dir)
+    for name, (learning, shared, fid, psnr, parameters) in ROWS.items():
+        choice = {"stages": "msal", "msal.learning": learning, "msal.shared": shared}
+        run = comparison.trained(comparison.system_config(config, "wmgm", choice), name)
+        true = data.spread(run.valid, run.config.evaluation.reference_images)
+        learnt = rebuilt(run, true)
+        paper = {"paper: FID": fid, "paper: PSNR": psnr, "paper: parameters": parameters}
+        rows.append({"method": name} | costs(run) | measured(learnt, true, run, inception) | paper)
+        write_table(path, rows)
+        pictures.append(learnt)
+    shown = np.linspace(0, len(true) - 1, min(PICTURES, len(true))).astype(int)
+    picture = np.concatenate([images[shown] for images in (true, *pictures)])
+    files.write_png(path.with_suffix(".png"), files.grid(files.enlarge(picture), len(shown)))
+
+
+def rebuilt(run: runs.Run, images: np.ndarray) -> np.ndarray:
+    """Images with the details that a run generates for their true coarsest bands."""
+    model = sampling.load(run.workdir, ["msal"])
+    return rebuild(
+        lambda keys, images: run.system.reconstruct(model.params, keys, images),
+        images,
+        jax.random.key(0),
+        run.config.sampling.batch_size,
+    )
+
+
+def costs(run: runs.Run) -> dict[str, object]:
+    """The size of what generates the details, and the work of its training."""
+    steps, stage = run.config.msal.num_steps, run.system.stages["msal"]
+    return {
+        "parameters": inspection.count_parameters(run.system)["generator"],
+        "steps": steps,
+        "training TFLOP": steps * comparison.flops_per_step(run.config, stage) / 1e12,
+    }
+
+
+def measured(
+    rebuilt: np.ndarray, true: np.ndarray, run: runs.Run, inception: Inception | None
+) -> dict[str, float]:
+    """The measures that a table shows, by their labels."""
+    sets = ImageSets(data.from_array(rebuilt), data.from_array(true))
+    cache = image_folder.cache_folder(run.config.data.cache_dir)
+    measures = evaluate(sets, run.config.wavelet.levels, inception, cache)["measures"]
+    measures |= reconstructed(rebuilt, true)
+    return {label: measures[name]["value"] for name, label in HEADLINES.items() if name in measures}
+
+
+if __name__ == "__main__":
+    cli.run(main)
