@@ -1,6 +1,5 @@
 """A run that is killed and started again ends where a run that was never killed ends."""
 
-import importlib.util
 import json
 import os
 import random
@@ -15,19 +14,18 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from wmgm_jax import systems, train_step, training
+from tests import tiny
+from wmgm_jax import runs, systems, train_step, training
 from wmgm_jax.checkpoints import Checkpoints
+from wmgm_jax.preemption import Preempted
 
 STAGES = ("score", "msal")
 
 
 def final_state(workdir: Path, names=STAGES) -> dict:
     """(step, model, training) of the last checkpoint of each stage."""
-    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parent / "tiny.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     states = {}
-    stages = systems.build(module.get_config()).stages
+    stages = systems.build(tiny.get_config()).stages
     for name in names:
         stage = stages[name]
         like = jax.eval_shape(partial(train_step.init_state, stage, None), jax.random.key(0))
@@ -135,6 +133,22 @@ def test_a_signal_saves_a_checkpoint_first(number, reference, start, run, tmp_pa
         {name: state[1:] for name, state in final_state(workdir).items()},
         {name: state[1:] for name, state in final_state(reference).items()},
     )
+
+
+def test_a_signal_while_the_last_step_is_measured(tmp_path, monkeypatch):
+    """It is not forgotten: the next stage, or the evaluation, is left to the next call."""
+    config = tiny.get_config()
+    config.score.num_steps = 1
+    run = runs.open_run(config, tmp_path)
+
+    def measure(self, model):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    monkeypatch.setattr(training.Progress, "measure", measure)
+    with pytest.raises(Preempted, match="score: saved step 1"):
+        training.train(run)
+    assert (tmp_path / "checkpoints" / "score" / "1").is_dir()
 
 
 def test_a_damaged_checkpoint_is_passed_over(reference, run, tmp_path):

@@ -102,10 +102,13 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
                     progress.preview(done, _model(stage, state))
                 if saves:
                     checkpoints.save(done, *_checkpoint_trees(state))
-            if is_preempted and not is_last:
-                checkpoints.wait()
-                raise Preempted(f"{name}: saved step {done}; the same command goes on from there")
+            if is_preempted:
+                break
+        # A signal may have come while the last step was measured, with more stages to come.
+        is_preempted = is_preempted or preemption.requested(num_steps + 1)
     checkpoints.wait()
+    if is_preempted:
+        raise Preempted(f"{name}: saved step {done}; the same command goes on from there")
 
 
 def _compile_steps(
