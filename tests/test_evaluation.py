@@ -94,6 +94,18 @@ def test_sliced_wasserstein_notices(crops):
     assert set(sliced_wasserstein(a, b)) == {"32", "16", "mean"}
 
 
+@pytest.mark.parametrize("constant", [0.0, 0.1, 7.5])
+def test_a_channel_that_never_varies_has_the_scale_of_the_others(constant):
+    random = np.random.default_rng(0)
+    ours, theirs = random.standard_normal((2, 30, 16, 16, 2)).astype(np.float32)
+    ours[..., 1] = theirs[..., 1] = constant
+    baseline = sliced_wasserstein(ours, theirs)["mean"]
+    ours[..., 1] += 1e-3 * random.standard_normal(ours.shape[:-1])
+    assert sliced_wasserstein(ours, theirs)["mean"] == pytest.approx(baseline, rel=0.05)
+    ours[..., 1] += 1
+    assert sliced_wasserstein(ours, theirs)["mean"] > baseline + 0.1
+
+
 def test_sets_of_any_size_and_images_of_one(crops):
     assert sliced_wasserstein(crops[:20], crops[20:])["mean"] < 0.5
     with pytest.raises(ValueError, match="unequal"):
