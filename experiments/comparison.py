@@ -5,6 +5,8 @@ the shape of its networks.
 """
 
 import functools
+import logging
+import math
 import os
 import signal
 import threading
@@ -21,8 +23,11 @@ from ml_collections import ConfigDict
 from configs import colon_ihc, colon_ihc_sgm, colon_ihc_wsgm
 from wmgm_jax import cli, runs, systems, train_step, training
 from wmgm_jax import config as configs
+from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems.interface import Stage, Statistics
+
+_log = logging.getLogger("wmgm_jax.experiments")
 
 NAMES = {"sgm": "SGM", "wsgm": "WSGM", "wmgm": "WMGM"}
 _SMALL = {"sgm": colon_ihc_sgm, "wsgm": colon_ihc_wsgm, "wmgm": colon_ihc}
@@ -38,7 +43,12 @@ SYSTEMS = flags.DEFINE_multi_enum("systems", list(NAMES), list(NAMES), "The syst
 _BUDGET = flags.DEFINE_float(
     "budget", None, f"TFLOP to train each system with; by default {BUDGETS}, at paper scale none."
 )
-_MINUTES = flags.DEFINE_float("minutes", None, "Stop after so long; the next call goes on.")
+_MINUTES = flags.DEFINE_float(
+    "minutes",
+    None,
+    "Stop after so long, more than compiling takes; the next call goes on.",
+    lower_bound=0.1,
+)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the runs; by default runs/comparison_SCALE."
 )
@@ -54,11 +64,18 @@ def system_config(
         system: a key of `NAMES`.
         choice: settings by key, where one system is compared with itself.
     """
+    if config.system != "wmgm":
+        raise UserError(
+            f"--config must be of WMGM, such as configs/colon_ihc.py, not of {config.system}: the "
+            "configs of the other systems are made from it"
+        )
     config = scaled(config, system, SCALE.value, cli.config_overrides())
     config.update_from_flattened_dict(choice)
     configs.validate(config)
-    budget = _BUDGET.value or BUDGETS.get(SCALE.value)
+    budget = BUDGETS.get(SCALE.value) if _BUDGET.value is None else _BUDGET.value
     if budget is not None:
+        if not 0 < budget < math.inf:
+            raise UserError(f"--budget is a positive number of TFLOP, not {budget}")
         config = budgeted(config, budget)
     config.sampling.update({"sampler": "euler_maruyama", "num_steps": 16, "spacing": "uniform"})
     return config
@@ -75,7 +92,8 @@ def scaled(
         scale: "paper" leaves the sizes of `config`; "small" takes images of 64x64 and the networks
             and training of `configs/colon_ihc*.py`, "tiny" the same at 32x32.
         overrides: settings by key that the command line gave on top of the file of `config`. They
-            hold at every scale, those of `score` for `details`, too.
+            hold at every scale, those of `score` for `details`, too, and those of `data` where the
+            scale does not say otherwise.
     """
     config = config.copy_and_resolve_references()
     if scale != "paper":
@@ -158,7 +176,12 @@ def trained(config: ConfigDict, name: str | None = None) -> runs.Run:
 def stop_in_time() -> None:
     """Asks this process to stop after `--minutes`, as pre-emption does: training saves a
     checkpoint first, and the same command goes on from there."""
+
+    def stop():
+        _log.info("--minutes are over: the same command goes on from what has been saved")
+        os.kill(os.getpid(), signal.SIGTERM)
+
     if _MINUTES.value is not None:
-        timer = threading.Timer(60 * _MINUTES.value, os.kill, (os.getpid(), signal.SIGTERM))
+        timer = threading.Timer(60 * _MINUTES.value, stop)
         timer.daemon = True
         timer.start()

@@ -82,10 +82,11 @@ def check_flags() -> None:
                 raise UserError(f"--{name} is a power of two, got {size}")
     if min(_SIZE.value) < 4 * _COARSEST.value:
         raise UserError(f"--size={min(_SIZE.value)} leaves WSGM fewer than two scales: enlarge it")
-    for name, values in {"eta": _ETA.value, "xi": [_XI.value]}.items():
+    given = {"eta": _ETA.value, "xi": [_XI.value], "T": [_T.value], "epsilon": [_EPSILON.value]}
+    for name, values in given.items():
         for value in values:
-            if value is not None and value <= 0:
-                raise UserError(f"--{name} is positive, got {value}")
+            if value is not None and not 0 < value < np.inf:
+                raise UserError(f"--{name} is a positive number, got {value}")
     for name in _WAVELET.value:
         if name not in pywt.wavelist(kind="discrete") or not pywt.Wavelet(name).orthogonal:
             raise UserError(f"--wavelet is an orthogonal one, such as haar or db4, got {name!r}")

@@ -94,6 +94,9 @@ def check_flags() -> None:
     for size in _SIZE.value:
         if size < 2 or size & (size - 1):
             raise UserError(f"--size is a power of 2, at least 2; got {size}")
+    for name, value in {"beta": _BETA.value, "time": _TIME.value}.items():
+        if not 0 < value < np.inf:
+            raise UserError(f"--{name} is a positive number, got {value}")
     for steps in _NUM_STEPS.value:
         if steps < 1 or max(_NUM_STEPS.value) % steps:
             raise UserError(

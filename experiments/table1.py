@@ -30,6 +30,7 @@ from experiments import comparison
 from experiments.tables import write_table
 from wmgm_jax import cli, files, inspection, runs, sampling, systems
 from wmgm_jax.evaluation import HEADLINES
+from wmgm_jax.evaluation.features import KEPT
 from wmgm_jax.evaluation.trained import evaluate_model
 
 # Table 1 of the paper: FID, parameters, seconds.
@@ -73,10 +74,22 @@ def main() -> None:
 def evaluated(model: sampling.Model, run: runs.Run) -> dict[str, dict]:
     """The measures of the model's samples, or those that an earlier call has taken."""
     path = run.workdir / "evaluation.json"
-    wanted = {"step": model.step, "sampling": model.config.sampling.to_dict()}
-    if not path.exists() or not wanted.items() <= json.loads(path.read_text()).items():
+    settings = model.config.evaluation
+    counts = {
+        "generated": settings.num_images,
+        "reference": min(settings.reference_images, len(run.valid)),
+        "training": min(settings.training_images, KEPT, len(run.train)),
+    }
+    wanted = (model.step, model.config.sampling.to_dict(), counts)
+
+    def known():
+        tree = json.loads(path.read_text())
+        found = {name: images["count"] for name, images in tree["images"].items()}
+        return (tree["step"], tree["sampling"], found), tree["measures"]
+
+    if not path.exists() or known()[0] != wanted:
         evaluate_model(model, run.workdir, run.train, run.valid)
-    return json.loads(path.read_text())["measures"]
+    return known()[1]
 
 
 def untrained(config: ConfigDict) -> sampling.Model:

@@ -1,6 +1,7 @@
 """Every experiment runs from its command to its table, at the smallest size there is."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -132,9 +133,10 @@ def test_systems_beside_each_other(run, tmp_path):
         assert float(row["sliced Wasserstein distance"]) > 0
     assert [row["PSNR of rebuilt images (dB)"] == "" for row in rows] == [True, False]
     assert Image.open(tmp_path / "tiny.png").size[0] > 4 * 128
-    # Nothing is timed again.
+    # Nothing is measured or timed again.
     code, _, log = run(*table, module="tests.tiny_experiment")
     assert code == 0, log
+    assert "report in" not in log
     assert read(tmp_path / "tiny.csv") == rows
 
     # Nothing is trained again, and a point that is known is not measured again.
@@ -175,6 +177,22 @@ def test_ways_to_learn_the_details(run, tmp_path):
         # In a folder of its own, and the score network is not trained.
         stages = (tmp_path / "runs" / row["method"] / "checkpoints").iterdir()
         assert [path.name for path in stages] == ["msal"]
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "pattern"),
+    [
+        ("table1", ["--config=tests/tiny.py:sgm"], "must be of WMGM, .*not of sgm"),
+        ("table1", [TINY, "--scale=tiny", "--budget=nan"], "--budget is a positive number"),
+        ("phi4", ["--beta=nan"], "--beta is a positive number"),
+        ("gaussian", ["--eta=nan"], "--eta is a positive number"),
+    ],
+)
+def test_mistakes_get_one_line(name, flags, pattern, run, tmp_path):
+    code, _, log = run(*flags, f"--out={tmp_path}", module=f"experiments.{name}")
+    assert code == 2, log
+    (message,) = (line for line in log.splitlines() if line.startswith("wmgm_jax: "))
+    assert re.search(pattern, message)
 
 
 def test_scales():

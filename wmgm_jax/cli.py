@@ -99,7 +99,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         _fail(f"{_one_line(error)}; see --help")
     except OSError:
-        _fail(f"--config: there is no file {flags.FLAGS['config'].config_filename}")
+        _fail(f"--config: there is no file {flags.FLAGS['config'].config_filename!r}")
     except AttributeError as error:
         if "get_config" in str(error):
             _fail("--config: the file has no get_config()")
