@@ -250,7 +250,10 @@ def validate(config: ConfigDict) -> None:
 def _check_keys(config: ConfigDict) -> None:
     expected, given = dict(_leaves(base(config.system))), dict(_leaves(config))
     for key in sorted(given.keys() - expected.keys()):
-        raise UserError(f"config.{key} is not a setting: see wmgm_jax/config.py for those that are")
+        raise UserError(
+            f"config.{key} is not a setting of system {config.system!r}: see wmgm_jax/config.py "
+            "for those that are"
+        )
     for key in sorted(expected.keys() - given.keys()):
         raise UserError(f"config.{key} is missing: build the config from wmgm_jax.config.base()")
 
