@@ -4,6 +4,7 @@ A budget is counted in the FLOPs of training steps, as XLA counts them, so that 
 the shape of its networks.
 """
 
+import collections
 import functools
 import logging
 import math
@@ -146,12 +147,12 @@ def flops_per_step(config: ConfigDict, stage: Stage) -> float:
     shape = (1, stage.settings.batch_size, *config.data.image_size, config.data.channels)
     images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state)
-    period = max(player.every for player in stage.players.values())
+    period = train_step.period(stage)
+    steps = collections.Counter(train_step.due_players(stage, step) for step in range(period))
     total = 0.0
-    for step in range(period):
-        due = train_step.due_players(stage, step)
+    for due, count in steps.items():
         step_fn = jax.vmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
-        total += jax.jit(step_fn).lower(state, images).cost_analysis()["flops"]
+        total += count * jax.jit(step_fn).lower(state, images).cost_analysis()["flops"]
     return total / period
 
 

@@ -13,10 +13,28 @@ def get_config(system: str = "wmgm") -> ConfigDict:
     if system == "wmgm":
         return config
     other = sibling(config, system)
+    if system == "wavediff":
+        _shrink(other.wavediff)
     for section in ("score", "details"):
         if section in other:
             other[section].network = _wmgm().score.network
     return other
+
+
+def _shrink(settings: ConfigDict) -> None:
+    settings.num_steps = 12
+    settings.batch_size = 8
+    settings.r1_every = 2
+    settings.latent_size = 4
+    settings.generator.channels = 8
+    settings.generator.multipliers = (1, 2)
+    settings.generator.num_blocks = 1
+    settings.generator.attention_levels = (1,)
+    settings.generator.style_size = 8
+    settings.generator.mapping_layers = 1
+    settings.discriminator.channels = 8
+    settings.discriminator.num_blocks = 2
+    settings.discriminator.embedding_size = 8
 
 
 def _wmgm() -> ConfigDict:

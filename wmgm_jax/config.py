@@ -21,7 +21,7 @@ def base(system: str = "wmgm") -> ConfigDict:
     """
     if system not in _SECTIONS:
         raise UserError(f"--config.system must be one of {', '.join(_SECTIONS)}, not {system!r}")
-    return ConfigDict(
+    config = ConfigDict(
         {
             "system": system,
             "seed": 0,
@@ -37,7 +37,7 @@ def base(system: str = "wmgm") -> ConfigDict:
                 "cache_dir": "",  # of decoded images; empty for the user's cache folder
                 "statistics_images": 8192,  # at most so many measure the bands
             },
-            "wavelet": {"levels": 2},  # S; of SGM, the scales of its evaluation
+            "wavelet": {"levels": 2},  # S; of SGM and WaveDiff, the scales of their evaluation
             "process": {
                 "schedule": "constant",  # "constant", "linear", "cosine"
                 "T": placeholder(float),  # None for the schedule's own
@@ -70,6 +70,8 @@ def base(system: str = "wmgm") -> ConfigDict:
             },
         }
     )
+    config.update_from_flattened_dict(_ITS_OWN.get(system, {}))
+    return config
 
 
 def sibling(config: ConfigDict, system: str) -> ConfigDict:
@@ -77,17 +79,19 @@ def sibling(config: ConfigDict, system: str) -> ConfigDict:
 
     Images, process, training, sampling and evaluation stay; so does how the score network is
     trained, which also holds for the networks of WSGM's details. The networks are those of
-    `base(system)`.
+    `base(system)`, and so are WaveDiff's training, process and sampler.
 
     Args:
         config: of WMGM.
-        system: "sgm" or "wsgm".
+        system: "sgm", "wsgm" or "wavediff".
     """
     other, shared = base(system), config.copy_and_resolve_references()
     for key in ("seed", "stages", "data", "wavelet", "process", "train", "sampling", "evaluation"):
         other[key] = shared[key]
-    for section in _SECTIONS[system]():
-        other[section].update({k: v for k, v in shared.score.items() if k != "network"})
+    for section in ("score", "details"):
+        if section in other:
+            other[section].update({k: v for k, v in shared.score.items() if k != "network"})
+    other.update_from_flattened_dict(_ITS_OWN.get(system, {}))
     return other
 
 
@@ -106,8 +110,68 @@ def _wsgm() -> dict[str, Any]:
     }
 
 
+def _wavediff() -> dict[str, Any]:
+    """The settings that WaveDiff was published with for STL-10, the smallest images for which its
+    generator has wavelets inside. For its cosine, which ends at a rate of 1e-5, there is ours."""
+
+    def optimizer(learning_rate):
+        decays = {"decay": "cosine", "b1": 0.5, "b2": 0.9}
+        return _optimizer(learning_rate, weight_decay=0.0) | decays
+
+    return {
+        "wavediff": {
+            "num_steps": 350_000,
+            "batch_size": 256,
+            "accumulate": 1,
+            "ema_decay": 0.9999,
+            "levels": 1,  # Haar levels of what is diffused: 0 (the pixels: DDGAN), 1 or 2
+            "normalisation": "range",  # of the coefficients, to [-1, 1]; or "unit", to unit scale
+            "denoising_steps": 4,  # T; `sampling.num_steps` is the same
+            "reconstruction_weight": 1.0,  # lambda
+            "r1_weight": 0.02,  # gamma
+            "r1_every": 15,
+            "latent_size": 100,  # of z
+            "generator_optimizer": optimizer(1.6e-4),
+            "discriminator_optimizer": optimizer(1.25e-4),
+            "generator": {
+                "channels": 128,
+                "multipliers": (1, 2, 2, 2),
+                "num_blocks": 2,
+                "attention_levels": (2,),  # 0 is the finest: at 16x16 of images of 128x128
+                "style_size": 256,
+                "mapping_layers": 4,
+                "wavelet_residual": True,
+                "frequency_resampling": True,
+                "frequency_bottleneck": True,
+            },
+            "discriminator": {
+                "channels": 128,  # twice the release's base
+                "num_blocks": 4,
+                "first_stride": 1,  # 2 for large images: the first block halves them, too
+                "embedding_size": 256,
+            },
+        }
+    }
+
+
 # What each system has besides what all have: its stages' settings.
-_SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {"wmgm": _wmgm, "sgm": _sgm, "wsgm": _wsgm}
+_SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
+    "wmgm": _wmgm,
+    "sgm": _sgm,
+    "wsgm": _wsgm,
+    "wavediff": _wavediff,
+}
+
+# What differs of the settings that all have, in the siblings of a config, too.
+_ITS_OWN: dict[str, dict[str, Any]] = {
+    "wavediff": {
+        "process.schedule": "linear",
+        "process.T": None,
+        "sampling.sampler": "posterior",
+        "sampling.num_steps": 4,
+        "sampling.spacing": "uniform",
+    }
+}
 
 
 def _score(multipliers: tuple[int, ...], attention_levels: tuple[int, ...]) -> dict[str, Any]:
@@ -179,6 +243,7 @@ _FREE = (
     "score.num_steps",
     "details.num_steps",
     "msal.num_steps",
+    "wavediff.num_steps",
     "train.log_every",
     "train.preview_every",
     "train.preview_images",
@@ -201,8 +266,12 @@ _CHOICES = {
     "sampling.sampler": ("euler_maruyama",),
     "evaluation.best_measure": ("sliced_wasserstein", "spectrum_error"),
     "sampling.spacing": ("uniform", "quadratic", "logsnr"),
+    "wavediff.levels": (0, 1, 2),
+    "wavediff.normalisation": ("range", "unit"),
+    "wavediff.discriminator.first_stride": (1, 2),
 }
-
+# A chain has one way back.
+_CHOICES_OF = {"wavediff": {"sampling.sampler": ("posterior",), "sampling.spacing": ("uniform",)}}
 
 # Keys that end so.
 _AT_LEAST_ONE = (
@@ -214,6 +283,11 @@ _AT_LEAST_ONE = (
     "num_blocks",
     "num_heads",
     "depth",
+    "denoising_steps",
+    "mapping_layers",
+    "latent_size",
+    "style_size",
+    "embedding_size",
     "_every",
     ".every",
     "_images",
@@ -224,6 +298,8 @@ _NOT_NEGATIVE = (
     "ssim_weight",
     "adversarial_weight",
     "penalty_weight",
+    "reconstruction_weight",
+    "r1_weight",
     "warmup_steps",
     "weight_decay",
     "clip_norm",
@@ -274,9 +350,9 @@ def _check_types(config: ConfigDict) -> None:
 
 def _check_ranges(config: ConfigDict) -> None:
     """What each setting may be by itself."""
-    given = dict(_leaves(config))
+    given, all_choices = dict(_leaves(config)), _CHOICES | _CHOICES_OF.get(config.system, {})
     for key, value in given.items():
-        for ending, choices in _CHOICES.items():
+        for ending, choices in all_choices.items():
             if key.endswith(ending):
                 _expect(value in choices, key, f"one of {', '.join(map(str, choices))}", value)
         if key.endswith(_AT_LEAST_ONE):
@@ -322,15 +398,28 @@ def _check_networks(config: ConfigDict) -> None:
     for name in _SECTIONS[config.system]():
         if "network" in config[name]:
             _check_unet(f"{name}.network", config[name].network)
+    if "msal" in config:
         for network in ("generator", "unet"):
-            if network in config[name]:
-                depth = config[name][network].depth
-                _expect(depth <= 10, f"{name}.{network}.depth", "at most 10", depth)
-    if "msal" in config and config.msal.learning == "operator":
-        _check_fno(config)
+            depth = config.msal[network].depth
+            _expect(depth <= 10, f"msal.{network}.depth", "at most 10", depth)
+        if config.msal.learning == "operator":
+            _check_fno(config)
+    if "wavediff" in config:
+        _check_wavediff(config)
 
 
 def _check_unet(key: str, network: ConfigDict) -> None:
+    _check_levels(key, network)
+    for multiplier in network.multipliers:
+        _expect(
+            multiplier * network.channels % network.num_heads == 0,
+            f"{key}.num_heads",
+            f"a divisor of the {multiplier * network.channels} channels of a level",
+            network.num_heads,
+        )
+
+
+def _check_levels(key: str, network: ConfigDict) -> None:
     _expect(
         len(network.multipliers) > 0 and all(m >= 1 for m in network.multipliers),
         f"{key}.multipliers",
@@ -343,12 +432,38 @@ def _check_unet(key: str, network: ConfigDict) -> None:
         f"some of the levels 0 to {len(network.multipliers) - 1}",
         tuple(network.attention_levels),
     )
-    for multiplier in network.multipliers:
+
+
+def _check_wavediff(config: ConfigDict) -> None:
+    settings = config.wavediff
+    generator, discriminator = settings.generator, settings.discriminator
+    _check_levels("wavediff.generator", generator)
+    # Both embed the time in pairs of a cosine and a sine.
+    for key, count in (
+        ("generator.channels", generator.channels),
+        ("discriminator.embedding_size", discriminator.embedding_size),
+    ):
+        _expect(count % 2 == 0, f"wavediff.{key}", "even", count)
+    steps = settings.denoising_steps
+    _expect(
+        config.sampling.num_steps == steps,
+        "sampling.num_steps",
+        f"{steps}, the chain's (wavediff.denoising_steps)",
+        config.sampling.num_steps,
+    )
+    halvings = {
+        "generator": len(generator.multipliers) - 1 + generator.frequency_bottleneck,
+        "discriminator": discriminator.num_blocks - (discriminator.first_stride == 1),
+    }
+    size = tuple(config.data.image_size)
+    for name, count in halvings.items():
+        divisor = 2 ** (settings.levels + count)
         _expect(
-            multiplier * network.channels % network.num_heads == 0,
-            f"{key}.num_heads",
-            f"a divisor of the {multiplier * network.channels} channels of a level",
-            network.num_heads,
+            all(side % divisor == 0 for side in size),
+            "data.image_size",
+            f"(H, W), each divisible by {divisor}: {settings.levels} Haar levels, and {count} more "
+            f"halvings in the {name} of config.wavediff",
+            size,
         )
 
 

@@ -19,7 +19,6 @@ from wmgm_jax.checkpoints import Checkpoints
 from wmgm_jax.config import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
-from wmgm_jax.samplers import SAMPLERS
 from wmgm_jax.systems.interface import Sampling
 from wmgm_jax.units import Units
 
@@ -134,6 +133,10 @@ def make_sample_fn(
         `sample_fn(params, key, num)` -> float32 `[num, H, W, C]` in [0, 1], or, of a model of
         fields, in the units of its data and not clipped; num is static. Image i is a function of
         the parameters, the key and i, whatever num is.
+
+    Raises:
+        ValueError: an unknown sampler or spacing, or fewer steps than one.
+        UserError: a model that is sampled in one way alone, and not in this one.
     """
     draw = _make_draw(config, num_steps, sampler, spacing)
 
@@ -185,12 +188,9 @@ def sample_batches(
 
 def _make_draw(config, num_steps, sampler, spacing):
     defaults = config.sampling
-    sampler = defaults.sampler if sampler is None else sampler
-    if sampler not in SAMPLERS:
-        raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}; got {sampler!r}")
     draw = systems.build(config).make_draw(
         Sampling(
-            sampler,
+            defaults.sampler if sampler is None else sampler,
             defaults.num_steps if num_steps is None else num_steps,
             defaults.spacing if spacing is None else spacing,
         )

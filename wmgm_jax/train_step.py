@@ -95,8 +95,14 @@ def init_state(stage: Stage, statistics: Statistics, key: jax.Array) -> TrainSta
 
 
 def due_players(stage: Stage, step: int) -> tuple[str, ...]:
-    """The players that move at a step."""
-    return tuple(name for name, player in stage.players.items() if step % player.every == 0)
+    """The players that move at a step, and the penalties that count at it."""
+    parts = {**stage.players, **stage.penalties}
+    return tuple(name for name, part in parts.items() if step % part.every == 0)
+
+
+def period(stage: Stage) -> int:
+    """After so many steps the same players and penalties are due again."""
+    return math.lcm(*(part.every for part in {**stage.players, **stage.penalties}.values()))
 
 
 def make_train_step(
@@ -106,7 +112,7 @@ def make_train_step(
 
     Args:
         stage: the stage.
-        due: the players that move, from `due_players`.
+        due: the players that move and the penalties that count, from `due_players`.
 
     Returns:
         (state, images `[b, H, W, C]` as a source gives them) -> (state, metrics by name). Both
@@ -116,8 +122,19 @@ def make_train_step(
     settings = stage.settings
 
     def move(name: str, player: Player, state: TrainState, batch: Batch):
+        penalties = [
+            penalty
+            for other, penalty in stage.penalties.items()
+            if other in due and penalty.player == name
+        ]
+
         def loss(params, batch_stats, batch):
-            return player.loss({**state.params, name: params}, batch_stats, batch)
+            total, metrics = 0.0, {}
+            for part in (player, *penalties):
+                everyone = {**state.params, name: params}
+                value, (more, batch_stats) = part.loss(everyone, batch_stats, batch)
+                total, metrics = total + value, metrics | more
+            return total, (metrics, batch_stats)
 
         gradient_and_metrics = _accumulated_gradient(loss, settings.accumulate)
         gradient, metrics, batch_stats = gradient_and_metrics(
@@ -142,9 +159,10 @@ def make_train_step(
         batch = Batch(to_unit_range(images), keys, state.statistics)
 
         metrics = {}
-        for name in due:
-            state, moved = move(name, stage.players[name], state, batch)
-            metrics |= moved
+        for name, player in stage.players.items():
+            if name in due:
+                state, moved = move(name, player, state, batch)
+                metrics |= moved
 
         # A young average forgets its start faster.
         decay = jnp.minimum(settings.ema_decay, (1 + state.step) / (10 + state.step))

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from wmgm_jax.systems import sgm, wmgm, wsgm
+from wmgm_jax.systems import sgm, wavediff, wmgm, wsgm
 from wmgm_jax.systems.interface import System
 
 SYSTEMS: dict[str, Callable[[ConfigDict], System]] = {
     "wmgm": wmgm.build,
     "sgm": sgm.build,
     "wsgm": wsgm.build,
+    "wavediff": wavediff.build,
 }
 
 

@@ -11,7 +11,7 @@ from wmgm_jax import wavelets
 from wmgm_jax.systems.interface import Statistics
 
 # A band that never varies must not be divided by zero.
-_SMALLEST_STD = 1e-4
+SMALLEST_STD = 1e-4
 
 Bands = tuple[jax.Array, wavelets.Details]
 
@@ -75,11 +75,11 @@ def measure(batches: Iterable[np.ndarray], levels: int) -> Statistics:
     low_variance = np.maximum(mean["low_square"] - mean["low"] ** 2, 0.0)
     statistics = {
         "low_mean": mean["low"],
-        "low_std": np.maximum(np.sqrt(low_variance), _SMALLEST_STD),
+        "low_std": np.maximum(np.sqrt(low_variance), SMALLEST_STD),
     }
     if levels:  # Checkpoints hold no empty arrays.
         detail_std = np.sqrt(mean["detail_square"])
-        statistics["detail_std"] = np.maximum(detail_std, _SMALLEST_STD)
+        statistics["detail_std"] = np.maximum(detail_std, SMALLEST_STD)
     return {name: value.astype(np.float32) for name, value in statistics.items()}
 
 

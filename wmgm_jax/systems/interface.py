@@ -48,7 +48,8 @@ class Sampling:
     """How a reverse process is run.
 
     Attributes:
-        sampler: a key of `samplers.SAMPLERS`.
+        sampler: a key of `samplers.SAMPLERS`; of WaveDiff, whose chain has one way back,
+            "posterior".
         num_steps: N, of every reverse process of the system.
         spacing: of the time grid, see `OUProcess.times`.
     """
@@ -82,6 +83,21 @@ class Player:
 
 
 @dataclasses.dataclass(frozen=True)
+class Penalty:
+    """A term that joins the loss of a player at some steps only (lazy regularisation).
+
+    Attributes:
+        player: whose loss it joins; that player moves at all those steps.
+        loss: the term.
+        every: it counts at every so many-th step.
+    """
+
+    player: str
+    loss: Loss
+    every: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """A part of a system that is trained by itself.
 
@@ -97,6 +113,7 @@ class Stage:
             shape `[B, h, w, C]` in [-1, 1].
         is_paired: whether the i-th picture learnt should be the i-th one there is to learn, and
             not only one of their kind.
+        penalties: by name, none of which is a player's.
     """
 
     settings: ConfigDict
@@ -105,6 +122,7 @@ class Stage:
     export: Callable[[dict[str, Params], Params], dict[str, Params]]
     compare: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     is_paired: bool
+    penalties: dict[str, Penalty] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,7 +142,13 @@ class ScoreModel:
             (parameters of the network, keys `[B]`, condition `[B, h, w, c']` or None),
 
         which returns X_0 `[B, h, w, c]`.
+
+        Raises:
+            ValueError: an unknown sampler or spacing, or fewer steps than one.
         """
+        if sampling.sampler not in samplers.SAMPLERS:
+            names = ", ".join(samplers.SAMPLERS)
+            raise ValueError(f"sampler is one of {names}; got {sampling.sampler!r}")
         times = self.process.times(sampling.num_steps, sampling.spacing)
 
         def draw(params, keys, condition=None):

@@ -1,0 +1,265 @@
+"""WaveDiff: a denoising diffusion GAN of Haar coefficients (Phung et al. 2023).
+
+    y_0 = the coefficients of the image;  y_0, ..., y_T: see `chain`
+    image <- y_T ~ N(0, I);  for t = T..1:  y_{t-1} ~ q(y_{t-1} | y_t, y_0 = G(y_t, z, t))
+
+https://arxiv.org/abs/2211.16152. One stage, `wavediff`, of two players. D judges (y_{t-1}, y_t, t),
+real where both are noised data and fake where y_{t-1} is drawn by way of G; G minimises
+
+    L^G = -log D(y'_{t-1}, y_t, t) + lambda |y'_0 - y_0|_1
+
+and R1, of D at real y_{t-1}, joins D's loss at every so many-th step. With no level split off,
+`wavediff.levels = 0`, y_0 are the pixels, and this is DDGAN (Xiao et al. 2022,
+https://arxiv.org/abs/2112.07804).
+
+The second level splits all bands of the first, so that all coefficients lie on one grid. With
+`wavediff.normalisation = "range"` all are divided by 2 a level, as in the authors' release, so that
+each lies in [-1, 1] where the image does: details are faint, and drowned in the noise of every y_t
+but y_0. With "unit" each has mean 0 and unit scale over the training set, as in the other systems.
+"""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from wmgm_jax import adversarial, samplers, wavelets
+from wmgm_jax.chain import Chain
+from wmgm_jax.errors import UserError
+from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator
+from wmgm_jax.networks.layers import fold_in_each
+from wmgm_jax.sde import OUProcess
+from wmgm_jax.systems import bands
+from wmgm_jax.systems.interface import (
+    Batch,
+    Evaluation,
+    Params,
+    Penalty,
+    Player,
+    Sampling,
+    Stage,
+    Statistics,
+    System,
+)
+
+# What a key is for, so that no two draws share one. R1 is of the data that the discriminator sees.
+_GENERATOR, _DISCRIMINATOR = range(2)
+_TIME, _PAIR, _Z, _BEFORE = range(4)
+
+
+def build(config: ConfigDict) -> System:
+    """The system of a validated config with `system = "wavediff"`."""
+    model = _WaveDiff(config)
+    return System(
+        stages={"wavediff": model.stage()},
+        measure=model.measure,
+        make_draw=model.make_draw,
+        reconstruct=None,
+        evaluations=model.evaluations,
+    )
+
+
+def to_coefficients(images: jax.Array, levels: int) -> jax.Array:
+    """The Haar coefficients of all bands, each of which every level splits again.
+
+    Args:
+        images: `[B, H, W, C]`.
+        levels: S, from 0.
+
+    Returns:
+        `[B, H / 2^S, W / 2^S, 4^S C]`.
+    """
+    y = images
+    for _ in range(levels):
+        low, details = wavelets.dwt2(y)
+        y = jnp.concatenate([low, *details], axis=-1)
+    return y
+
+
+def to_images(y: jax.Array, levels: int) -> jax.Array:
+    """The inverse of `to_coefficients`."""
+    for _ in range(levels):
+        low, *details = jnp.split(y, 4, axis=-1)
+        y = wavelets.idwt2(low, tuple(details))
+    return y
+
+
+class _WaveDiff:
+    """The functions of the system, bound to its sizes and networks; it holds no arrays."""
+
+    def __init__(self, config: ConfigDict):
+        self.config, self.settings = config, config.wavediff
+        self.levels = self.settings.levels
+        (height, width), channels = config.data.image_size, config.data.channels
+        self.shape = (height // 2**self.levels, width // 2**self.levels, channels * 4**self.levels)
+        process = OUProcess(config.process.schedule, config.process.T)
+        self.chain = Chain(process, self.settings.denoising_steps)
+        dtype = jnp.dtype(config.train.dtype)
+        self.generator = DenoisingGenerator(
+            out_channels=self.shape[-1],
+            rematerialise=config.train.rematerialise,
+            dtype=dtype,
+            **{
+                name: tuple(value) if isinstance(value, list | tuple) else value
+                for name, value in self.settings.generator.items()
+            },
+        )
+        self.discriminator = TimeDiscriminator(dtype=dtype, **self.settings.discriminator)
+
+    def measure(self, batches: Iterable[np.ndarray]) -> Statistics:
+        """What is subtracted from each channel of the coefficients, and what divides it.
+
+        Args:
+            batches: `[B, H, W, C]`, uint8 or fields in unit range.
+
+        Returns:
+            float32 `mean` and `std` `[4^S C]`.
+        """
+        channels = self.shape[-1]
+        if self.settings.normalisation == "range":
+            return {
+                "mean": np.zeros(channels, np.float32),
+                "std": np.full(channels, 2**self.levels, np.float32),
+            }
+
+        @jax.jit
+        def moments(images):
+            y = to_coefficients(bands.to_unit_range(images), self.levels)
+            return jnp.stack([jnp.mean(y, (0, 1, 2)), jnp.mean(y**2, (0, 1, 2))])
+
+        # Summed over batches in float64, for the images number many.
+        total, count = 0.0, 0
+        for images in batches:
+            total = total + len(images) * np.asarray(moments(images), np.float64)
+            count += len(images)
+        mean, square = total / count
+        std = np.sqrt(np.maximum(square - mean**2, bands.SMALLEST_STD**2))
+        return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
+
+    # --- sampling --------------------------------------------------------------------------------
+
+    def make_draw(self, sampling: Sampling):
+        """
+        Raises:
+            UserError: another way to sample than that of the chain.
+        """
+        chain_steps = self.chain.num_steps
+        only = {"sampler": "posterior", "num_steps": chain_steps, "spacing": "uniform"}
+        for name, value in only.items():
+            if (given := getattr(sampling, name)) != value:
+                raise UserError(
+                    f"WaveDiff is sampled as it was trained: --config.sampling.{name} must be "
+                    f"{value!r}, not {given!r}"
+                )
+
+        def draw(params: Params, keys: jax.Array) -> jax.Array:
+            def predict(y, t, keys):
+                return self.generate(params["generator"], y, t, keys)
+
+            y0 = self.chain.sample(predict, keys, (len(keys), *self.shape))
+            statistics = params["statistics"]
+            return to_images(y0 * statistics["std"] + statistics["mean"], self.levels)
+
+        return draw
+
+    def generate(self, params: Params, y: jax.Array, t: jax.Array, keys: jax.Array) -> jax.Array:
+        """y'_0 = G(y_t, z, t) of y_t's shape; t and the keys, for z, are `[B]`."""
+        z = samplers.normal(keys, (len(y), self.settings.latent_size))
+        return self.generator.apply({"params": params}, y, z, t)
+
+    # --- training --------------------------------------------------------------------------------
+
+    def generator_loss(self, params, batch_stats, batch: Batch):
+        """L^G: the adversarial loss, and lambda times the reconstruction loss."""
+        keys = fold_in_each(batch.keys, _GENERATOR)
+        y0, _, y, t = self.noised(batch, keys)
+        fake_y0, fake_before = self.fake(params, y, t, keys)
+        adversarial_loss = adversarial.generator_loss(self.judge(params, fake_before, y, t))
+        reconstruction = jnp.mean(jnp.abs(fake_y0 - y0))
+        total = adversarial_loss + self.settings.reconstruction_weight * reconstruction
+        metrics = {
+            "generator_loss": total,
+            "adversarial": adversarial_loss,
+            "reconstruction": reconstruction,
+        }
+        return total, (metrics, batch_stats)
+
+    def discriminator_loss(self, params, batch_stats, batch: Batch):
+        """L^D."""
+        keys = fold_in_each(batch.keys, _DISCRIMINATOR)
+        _, before, y, t = self.noised(batch, keys)
+        _, fake_before = self.fake(params, y, t, keys)
+        fake, real = (self.judge(params, x, y, t) for x in (fake_before, before))
+        loss = adversarial.discriminator_loss(fake, real)
+        return loss, ({"discriminator_loss": loss}, batch_stats)
+
+    def r1_loss(self, params, batch_stats, batch: Batch):
+        """gamma / 2 |grad D|^2 by y_{t-1}, of the real pairs in the discriminator's loss."""
+        keys = fold_in_each(batch.keys, _DISCRIMINATOR)
+        _, before, y, t = self.noised(batch, keys)
+        penalty = adversarial.r1(before, lambda x: self.judge(params, x, y, t))
+        return self.settings.r1_weight * penalty, ({"r1": penalty}, batch_stats)
+
+    def noised(self, batch: Batch, keys: jax.Array):
+        """y_0, y_{t-1}, y_t and t, uniform in 1, ..., T, one an image."""
+        y0 = to_coefficients(batch.images, self.levels)
+        y0 = (y0 - batch.statistics["mean"]) / batch.statistics["std"]
+        t = jax.vmap(lambda key: jax.random.randint(key, (), 1, self.chain.num_steps + 1))(
+            fold_in_each(keys, _TIME)
+        )
+        return y0, *self.chain.draw_pair(y0, t, fold_in_each(keys, _PAIR)), t
+
+    def fake(self, params, y: jax.Array, t: jax.Array, keys: jax.Array):
+        """y'_0, and y'_{t-1} drawn with it."""
+        y0 = self.generate(params["generator"], y, t, fold_in_each(keys, _Z))
+        return y0, self.chain.draw_before(y0, y, t, fold_in_each(keys, _BEFORE))
+
+    def judge(self, params, before: jax.Array, y: jax.Array, t: jax.Array) -> jax.Array:
+        """D(y_{t-1}, y_t, t), logits `[B]`."""
+        return self.discriminator.apply({"params": params["discriminator"]}, before, y, t)
+
+    # --- the stage -------------------------------------------------------------------------------
+
+    def stage(self) -> Stage:
+        settings = self.settings
+        draw = self.make_draw(Sampling.of(self.config))
+
+        def init(key):
+            generator_key, discriminator_key = jax.random.split(key)
+            y, z, t = self.inputs()
+            return {
+                "generator": self.generator.init(generator_key, y, z, t)["params"],
+                "discriminator": self.discriminator.init(discriminator_key, y, y, t)["params"],
+            }, {}
+
+        def compare(params, keys, images):
+            """Drawn images and true ones."""
+            return draw(params, keys), images
+
+        return Stage(
+            settings=settings,
+            init=init,
+            players={
+                "discriminator": Player(
+                    self.discriminator_loss, settings.discriminator_optimizer, average=False
+                ),
+                "generator": Player(self.generator_loss, settings.generator_optimizer),
+            },
+            penalties={"r1": Penalty("discriminator", self.r1_loss, settings.r1_every)},
+            export=lambda params, batch_stats: {"generator": params["generator"]},
+            compare=compare,
+            is_paired=False,
+        )
+
+    def evaluations(self, num_steps: int) -> list[Evaluation]:
+        """One pass of the generator a step."""
+        inputs = self.inputs()
+        params = jax.eval_shape(self.generator.init, jax.random.key(0), *inputs)
+        return [Evaluation("generator", num_steps, self.generator.apply, (params, *inputs))]
+
+    def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """y, z and t of one image."""
+        z = jnp.zeros((1, self.settings.latent_size))
+        return jnp.zeros((1, *self.shape)), z, jnp.ones(1, jnp.int32)
