@@ -55,16 +55,12 @@ def test_choices(run, tmp_path):
     assert code == 0, log
     rows = read(tmp_path / "score.csv")
     assert [row["score.prediction"] for row in rows] == ["velocity", "noise"]
-    # Nothing is trained twice, and a third seed joins the mean of the first two.
-    code, _, log = run(*flags, "--seeds=2", module="tests.tiny_experiment")
+    assert all(float(row["sliced_wasserstein ±"]) > 0 for row in rows)
+    # Nothing is trained twice.
+    code, _, log = run(*flags, module="tests.tiny_experiment")
     assert code == 0, log
-    assert log.count("compiled") == len(rows)
-    before, after = (
-        [float(row["sliced_wasserstein"]) for row in table]
-        for table in (rows, read(tmp_path / "score.csv"))
-    )
-    assert min(after) > 0
-    assert after != before
+    assert "compiled" not in log
+    assert read(tmp_path / "score.csv") == rows
 
 
 def test_choices_shows_rebuilt_images(run, tmp_path):

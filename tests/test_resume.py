@@ -125,6 +125,8 @@ def test_a_signal_saves_a_checkpoint_first(number, reference, start, run, tmp_pa
     assert len(saved) == 1
     assert 1 <= saved[0] < 12
     assert f"score: saved step {saved[0]}" in log
+    if number == signal.SIGINT:
+        return  # It goes on as after SIGTERM.
 
     code, _, log = run(*flags)
     assert code == 0
