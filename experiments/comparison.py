@@ -106,11 +106,11 @@ def scaled(
     elif system != "wmgm":
         config = configs.sibling(config, system)
     for key, value in (overrides or {}).items():
-        section, _, setting = key.partition(".")
+        section, *setting = key.split(".")
         sections = ("score", "details") if section == "score" else (section,)
         if section != "data":
             config.update_from_flattened_dict(
-                {f"{name}.{setting}": value for name in sections if name in config}
+                {".".join([name, *setting]): value for name in sections if name in config}
             )
     return config
 

@@ -206,6 +206,7 @@ def test_settings_of_the_command_line_hold_at_every_scale(scale):
         "score.ema_decay": 0.5,
         "msal.adversarial_weight": 3.0,
         "train.log_every": 7,
+        "seed": 5,
         "data.image_size": (16, 16),
     }
     of = {
@@ -216,6 +217,7 @@ def test_settings_of_the_command_line_hold_at_every_scale(scale):
     assert of["wsgm"].details.ema_decay == 0.5
     assert of["wmgm"].msal.adversarial_weight == 3
     assert {config.train.log_every for config in of.values()} == {7}
+    assert {config.seed for config in of.values()} == {5}
     assert of["sgm"].data.image_size == ((16, 16) if scale == "paper" else (32, 32))
 
 
