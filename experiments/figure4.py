@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 import wmgm_jax
 from experiments import comparison
 from experiments.figures import write_figure
-from experiments.tables import write_table
+from experiments.tables import headlines, write_table
 from wmgm_jax import cli, data, files, image_folder, runs, sampling
 from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate
 from wmgm_jax.evaluation.features import Inception
@@ -74,7 +74,7 @@ def measured(images: data.Source, run: runs.Run, inception: Inception | None) ->
     sets = ImageSets(images, data.subset(run.valid, run.config.evaluation.reference_images))
     cache = image_folder.cache_folder(run.config.data.cache_dir)
     measures = evaluate(sets, run.config.wavelet.levels, inception, cache)["measures"]
-    return {label: measures[name]["value"] for name, label in HEADLINES.items() if name in measures}
+    return headlines(measures)
 
 
 def known(path: Path) -> list[dict[str, object]]:

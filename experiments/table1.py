@@ -27,9 +27,8 @@ from ml_collections import ConfigDict
 
 import wmgm_jax
 from experiments import comparison
-from experiments.tables import write_table
+from experiments.tables import headlines, write_table
 from wmgm_jax import cli, files, inspection, runs, sampling, systems
-from wmgm_jax.evaluation import HEADLINES
 from wmgm_jax.evaluation.features import KEPT
 from wmgm_jax.evaluation.trained import evaluate_model
 
@@ -164,7 +163,7 @@ def row(config: ConfigDict, measures: dict, cost: dict[str, float]) -> dict[str,
         "parameters": parameters,
         "GFLOP an image": facts["flops_per_image"] / 1e9,
         **cost,
-        **{label: measures[name]["value"] for name, label in HEADLINES.items() if name in measures},
+        **headlines(measures),
         "training TFLOP": 0.0 if _UNTRAINED.value else sum(flops.values()) / 1e12,
         "paper: FID": fid,
         "paper: parameters": paper_parameters,

@@ -25,9 +25,9 @@ import numpy as np
 from absl import flags
 
 from experiments import comparison
-from experiments.tables import write_table
+from experiments.tables import headlines, write_table
 from wmgm_jax import cli, data, files, image_folder, inspection, runs, sampling
-from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate, reconstructed
+from wmgm_jax.evaluation import ImageSets, evaluate, reconstructed
 from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.evaluation.outputs import load_inception
 from wmgm_jax.evaluation.reconstruction import rebuild
@@ -98,7 +98,7 @@ def measured(
     cache = image_folder.cache_folder(run.config.data.cache_dir)
     measures = evaluate(sets, run.config.wavelet.levels, inception, cache)["measures"]
     measures |= reconstructed(rebuilt, true)
-    return {label: measures[name]["value"] for name, label in HEADLINES.items() if name in measures}
+    return headlines(measures)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wmgm_jax import files
+from wmgm_jax.evaluation import HEADLINES, Measures
 
 _log = logging.getLogger("wmgm_jax.experiments")
 
@@ -25,6 +26,11 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     files.write_text(path.with_suffix(".csv"), text.getvalue())
     files.write_text(path.with_suffix(".md"), markdown(rows))
     _log.info("wrote %s", path.with_suffix(".md"))
+
+
+def headlines(measures: Measures) -> dict[str, float]:
+    """The columns of a table that the measures of an evaluation fill, by their heads."""
+    return {label: measures[name]["value"] for name, label in HEADLINES.items() if name in measures}
 
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:

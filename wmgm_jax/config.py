@@ -505,6 +505,13 @@ def different(config: ConfigDict, other: ConfigDict) -> list[str]:
     return [key for key in keys if ours.get(key) != theirs.get(key) and not is_free(key)]
 
 
+def arguments(section: ConfigDict) -> dict[str, Any]:
+    """A section as arguments of a module: lists, which JSON has for tuples, become tuples."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in section.items()
+    }
+
+
 def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in config.items():
         if isinstance(value, ConfigDict):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from wmgm_jax import samplers, sde
+from wmgm_jax.config import arguments
 from wmgm_jax.networks import UNet
 from wmgm_jax.networks.layers import fold_in_each
 from wmgm_jax.sde import OUProcess, ScoreFunction
@@ -41,10 +42,7 @@ def build(
         out_channels=shape[-1],
         rematerialise=config.train.rematerialise,
         dtype=jnp.dtype(config.train.dtype),
-        **{
-            name: tuple(value) if isinstance(value, list | tuple) else value
-            for name, value in settings.network.items()
-        },
+        **arguments(settings.network),
     )
     process = OUProcess(config.process.schedule, config.process.T)
     return ScoreModel(network, process, settings.prediction, shape, condition_channels)

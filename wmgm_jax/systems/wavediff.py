@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 
 from wmgm_jax import adversarial, samplers, wavelets
 from wmgm_jax.chain import Chain
+from wmgm_jax.config import arguments
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator
 from wmgm_jax.networks.layers import fold_in_each
@@ -101,10 +102,7 @@ class _WaveDiff:
             out_channels=self.shape[-1],
             rematerialise=config.train.rematerialise,
             dtype=dtype,
-            **{
-                name: tuple(value) if isinstance(value, list | tuple) else value
-                for name, value in self.settings.generator.items()
-            },
+            **arguments(self.settings.generator),
         )
         self.discriminator = TimeDiscriminator(dtype=dtype, **self.settings.discriminator)
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from wmgm_jax import msal, samplers, wavelets
+from wmgm_jax.config import arguments
 from wmgm_jax.networks import FNO, AttentionUNet, Discriminator, PlainUNet
 from wmgm_jax.networks.layers import fold_in_each
 from wmgm_jax.systems import bands
@@ -75,10 +76,7 @@ class _WMGM:
             out_channels=3 * config.data.channels,
             rematerialise=config.train.rematerialise,
             dtype=dtype,
-            **{
-                name: tuple(value) if isinstance(value, list | tuple) else value
-                for name, value in config.msal[section].items()
-            },
+            **arguments(config.msal[section]),
         )
         self.is_adversarial = config.msal.learning == "adversarial"
         self.discriminator = Discriminator(dtype=dtype, **config.msal.discriminator)
