@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from configs import colon_ihc, colon_ihc_sgm, colon_ihc_wsgm
 from wmgm_jax import cli, runs, systems, train_step, training
 from wmgm_jax import config as configs
+from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems.interface import Stage, Statistics
@@ -72,7 +73,7 @@ def system_config(
         )
     config = scaled(config, system, SCALE.value, cli.config_overrides())
     config.update_from_flattened_dict(choice)
-    configs.validate(config)
+    validate(config)
     budget = BUDGETS.get(SCALE.value) if _BUDGET.value is None else _BUDGET.value
     if budget is not None:
         if not 0 < budget < math.inf:

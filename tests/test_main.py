@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT, TINY
 from PIL import Image
 
-from wmgm_jax import config as configs
 from wmgm_jax import inspection, systems
+from wmgm_jax.config_checks import validate
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
 
@@ -237,7 +237,7 @@ def test_what_table_2_compares(learning, one, paper):
     config.msal.learning = learning
     for shared in (True, False):
         config.msal.shared = shared
-        configs.validate(config)
+        validate(config)
         stage = systems.build(config).stages["msal"]
         params, _ = jax.eval_shape(stage.init, jax.random.key(0))
         count = sum(leaf.size for leaf in jax.tree.leaves(params["generator"]))

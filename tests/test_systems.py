@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from tests.tiny import get_config
 from wmgm_jax import systems, wavelets
-from wmgm_jax.config import base, sibling, validate
+from wmgm_jax.config import base, sibling
+from wmgm_jax.config_checks import validate
 from wmgm_jax.systems import wsgm
 from wmgm_jax.systems.coarsest import CoarsestBand
 from wmgm_jax.systems.interface import Sampling

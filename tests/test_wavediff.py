@@ -16,7 +16,8 @@ import wmgm_jax
 from tests.tiny import get_config
 from wmgm_jax import adversarial, systems, train_step, wavelets
 from wmgm_jax.chain import Chain
-from wmgm_jax.config import base, validate
+from wmgm_jax.config import base
+from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator
 from wmgm_jax.networks.layers import BATCH_AXIS

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import wmgm_jax
-from wmgm_jax import config as configs
 from wmgm_jax import sampling, systems, train_step, training, wavelets
+from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems import bands, scores
@@ -256,14 +256,14 @@ def test_learning_without_a_discriminator(learning, shared):
 def test_mistakes_of_learning_are_refused(changes, message):
     given = {"learning": "operator"} | changes
     with pytest.raises(UserError, match=message):
-        configs.validate(tiny(**{f"msal.{name}": value for name, value in given.items()}))
+        validate(tiny(**{f"msal.{name}": value for name, value in given.items()}))
 
 
 def test_operator_learning_refuses_bands_of_odd_sides():
     sizes = {"data.image_size": (16, 12)}
-    configs.validate(tiny(**sizes))
+    validate(tiny(**sizes))
     with pytest.raises(UserError, match=r"image_size must be divisible by .* = 8"):
-        configs.validate(tiny(**sizes, **{"msal.learning": "operator"}))
+        validate(tiny(**sizes, **{"msal.learning": "operator"}))
 
 
 def test_every_scale_has_batch_statistics_of_its_own():

@@ -10,7 +10,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from wmgm_jax import config as configs
+from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.preemption import Preempted
 
@@ -42,7 +42,7 @@ def given_config() -> ConfigDict:
     config = flags.FLAGS.config
     if config is None:
         raise UserError("--config is missing: name a file, for example configs/colon_ihc.py")
-    configs.validate(config)
+    validate(config)
     return config
 
 

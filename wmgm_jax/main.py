@@ -35,7 +35,8 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from wmgm_jax import cli, files, inspection, runs, sampling, systems, training
-from wmgm_jax import config as configs
+from wmgm_jax.config import base
+from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.evaluation import ImageSets, image_sets, outputs
 from wmgm_jax.evaluation.trained import draw, evaluate_model
@@ -184,7 +185,7 @@ def _trained_model(workdir: Path) -> sampling.Model:
     # A deep copy: ConfigDict(config) would share its sections.
     config = model.config.copy_and_resolve_references()
     config.update_from_flattened_dict(cli.config_overrides())
-    configs.validate(config)
+    validate(config)
     runs.check_same_model(workdir, config, model.config)
     return sampling.Model(config, model.params, model.step)
 
@@ -193,7 +194,7 @@ def _compare_files(generated: str) -> None:
     """Evaluates images against images, whatever made them."""
     if _REFERENCE.value is None:
         raise UserError("--reference is missing: name the images to compare --generated with")
-    config = cli.given_config() if cli.config_path() is not None else configs.base()
+    config = cli.given_config() if cli.config_path() is not None else base()
     cache_dir = config.data.cache_dir
     overrides = cli.config_overrides() if cli.config_path() is not None else {}
     shape = None

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from wmgm_jax import systems
 from wmgm_jax.checkpoints import Checkpoints
-from wmgm_jax.config import validate
+from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems.interface import Sampling
