@@ -622,9 +622,12 @@ def test_parameters_at_the_published_sizes():
     """For STL-10: counted by hand from the layers of the release, but for the channel of standard
     deviations of its discriminator."""
 
-    stl10 = base("wavediff")
+    stl10 = config_of("wavediff_cifar10")
     stl10.data.image_size = (64, 64)
-    stl10.wavediff.generator.attention_levels = (1,)
+    generator = base("wavediff").wavediff.generator
+    sizes = {"channels": 128, "multipliers": (1, 2, 2, 2), "mapping_layers": 4}
+    stl10.wavediff.generator = generator.to_dict() | sizes | {"attention_levels": (1,)}
+    stl10.wavediff.discriminator.num_blocks = 4
     stage = systems.build(stl10).stages["wavediff"]
     params, _ = jax.eval_shape(stage.init, jax.random.key(0))
     sizes = {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in params.items()}
