@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from configs import colon_ihc, colon_ihc_sgm, colon_ihc_wsgm
+from configs import colon_ihc, colon_ihc_sgm, colon_ihc_wsgm, wavediff_colon_ihc
 from wmgm_jax import cli, runs, systems, train_step, training
 from wmgm_jax import config as configs
 from wmgm_jax.config_checks import validate
@@ -31,8 +31,13 @@ from wmgm_jax.systems.interface import Stage, Statistics
 
 _log = logging.getLogger("wmgm_jax.experiments")
 
-NAMES = {"sgm": "SGM", "wsgm": "WSGM", "wmgm": "WMGM"}
-_SMALL = {"sgm": colon_ihc_sgm, "wsgm": colon_ihc_wsgm, "wmgm": colon_ihc}
+NAMES = {"sgm": "SGM", "wsgm": "WSGM", "wmgm": "WMGM", "wavediff": "WaveDiff"}
+_SMALL = {
+    "sgm": colon_ihc_sgm,
+    "wsgm": colon_ihc_wsgm,
+    "wmgm": colon_ihc,
+    "wavediff": wavediff_colon_ihc,
+}
 _SIDES = {"small": 64, "tiny": 32}
 # TFLOP to train one system with.
 BUDGETS = {"small": 40.0, "tiny": 15.0}
@@ -59,27 +64,31 @@ _WORKDIR = flags.DEFINE_string(
 def system_config(
     config: ConfigDict, system: str, choice: Mapping[str, object] = MappingProxyType({})
 ) -> ConfigDict:
-    """The config of a system at the scale, with the budget and by the sampler of the command.
+    """The config of a system at the scale and with the budget of the command, sampled as its paper
+    does: by 16 steps of Euler-Maruyama, or back along WaveDiff's own chain.
 
     Args:
-        config: of WMGM.
+        config: of WMGM, or of the system.
         system: a key of `NAMES`.
         choice: settings by key, where one system is compared with itself.
     """
-    if config.system != "wmgm":
+    if config.system not in ("wmgm", system):
         raise UserError(
             f"--config must be of WMGM, such as configs/colon_ihc.py, not of {config.system}: the "
             "configs of the other systems are made from it"
         )
     config = scaled(config, system, SCALE.value, cli.config_overrides())
     config.update_from_flattened_dict(choice)
+    sampling = {"sampler": "euler_maruyama", "num_steps": 16}
+    if system == "wavediff":
+        sampling = {"sampler": "posterior", "num_steps": config.wavediff.denoising_steps}
+    config.sampling.update(sampling, spacing="uniform")
     validate(config)
     budget = BUDGETS.get(SCALE.value) if _BUDGET.value is None else _BUDGET.value
     if budget is not None:
         if not 0 < budget < math.inf:
             raise UserError(f"--budget is a positive number of TFLOP, not {budget}")
         config = budgeted(config, budget)
-    config.sampling.update({"sampler": "euler_maruyama", "num_steps": 16, "spacing": "uniform"})
     return config
 
 
@@ -89,10 +98,10 @@ def scaled(
     """The config of a system on the images of another config.
 
     Args:
-        config: of WMGM; its images stay, and so do its sampling and evaluation.
+        config: of WMGM, or of the system; its images stay, and so do its sampling and evaluation.
         system: a key of `NAMES`.
         scale: "paper" leaves the sizes of `config`; "small" takes images of 64x64 and the networks
-            and training of `configs/colon_ihc*.py`, "tiny" the same at 32x32.
+            and training of `configs/*colon_ihc*.py`, "tiny" the same at 32x32.
         overrides: settings by key that the command line gave on top of the file of `config`. They
             hold at every scale, those of `score` for `details`, too, and those of `data` where the
             scale does not say otherwise.
@@ -104,7 +113,7 @@ def scaled(
             small[section] = config[section]
         small.data.image_size = (_SIDES[scale], _SIDES[scale])
         config = small
-    elif system != "wmgm":
+    elif system != config.system:
         config = configs.sibling(config, system)
     for key, value in (overrides or {}).items():
         section, *setting = key.split(".")
@@ -130,12 +139,19 @@ def budgeted(config: ConfigDict, budget: float) -> ConfigDict:
     }
     details = flops.pop("msal", None)
     share = budget * 1e12 / (1 if details is None or not flops else 2)
-    for section in ("score", "details"):
+    for section in ("score", "details", "wavediff"):
         if section in config and flops:
             config[section].num_steps = max(1, round(share / sum(flops.values())))
     if details is not None:
         config.msal.num_steps = max(1, round(share / details))
     return config
+
+
+def training_flops(config: ConfigDict) -> float:
+    """FLOPs of training the stages that a config trains."""
+    system = systems.build(config)
+    stages = [system.stages[name] for name in runs.selected_stages(config, system)]
+    return sum(stage.settings.num_steps * flops_per_step(config, stage) for stage in stages)
 
 
 def flops_per_step(config: ConfigDict, stage: Stage) -> float:

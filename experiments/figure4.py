@@ -1,13 +1,14 @@
-"""Figure 4: quality against the number of steps, and against seconds, for SGM, WSGM and WMGM.
+"""Figure 4: quality against the number of steps, and against seconds, of the systems of Table 1.
 
   python -m experiments.figure4 --config=configs/faces128.py --config.data.dir=DIR --scale=small
 
 Takes the systems that `experiments.table1` trains (and trains them, if they are not yet trained).
 Every number of steps draws --num_images images with the papers' sampler, Euler-Maruyama on a
-uniform grid, from the same keys; seconds are of drawing them all, after compiling. A point that
-stands in the table, of as many images from the same training steps, is not measured again, so that
-the work may be stopped and started. The dotted line is what as many training images measure.
-Writes a table (CSV, Markdown) and a figure into --out.
+uniform grid, from the same keys; seconds are of drawing them all, after compiling. WaveDiff takes
+the steps that it was trained with: one point. A point that stands in the table, of as many images
+from the same training steps, is not measured again, so that the work may be stopped and started.
+The dotted line is what as many training images measure. Writes a table (CSV, Markdown) and a figure
+into --out.
 """
 
 import csv
@@ -21,18 +22,18 @@ from absl import flags
 from matplotlib.figure import Figure
 
 import wmgm_jax
-from experiments import comparison
+from experiments import comparison, measuring
 from experiments.figures import write_figure
 from experiments.tables import headlines, write_table
 from wmgm_jax import cli, data, files, image_folder, runs, sampling
 from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate
 from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.evaluation.outputs import load_inception
-from wmgm_jax.evaluation.plots import BLUE, GREEN, VERMILION
+from wmgm_jax.evaluation.plots import BLUE, GREEN, PURPLE, VERMILION
 
 STEPS = ["4", "6", "8", "16", "32", "64", "96", "192"]
 FLOOR = "training images"
-_COLOURS = {"SGM": BLUE, "WSGM": GREEN, "WMGM": VERMILION}
+_COLOURS = {"SGM": BLUE, "WSGM": GREEN, "WMGM": VERMILION, "WaveDiff": PURPLE}
 
 cli.define_config("configs/colon_ihc.py")
 flags.adopt_module_key_flags(comparison)
@@ -50,7 +51,7 @@ def main() -> None:
     for system in comparison.SYSTEMS.value:
         name = comparison.NAMES[system]
         run = comparison.trained(comparison.system_config(config, system))
-        model = wmgm_jax.load(run.workdir)
+        model = measuring.trained_model(run)
         floor = {"system": FLOOR, "images": min(_NUM_IMAGES.value, len(run.train))}
         trained = "+".join(map(str, model.step.values()))
         draws = {"system": name, "trained": trained, "images": _NUM_IMAGES.value}
@@ -59,7 +60,8 @@ def main() -> None:
         if not any(row["system"] == FLOOR for row in rows):
             images = data.subset(run.train, _NUM_IMAGES.value)
             rows.insert(0, floor | measured(images, run, inception))
-        for steps in map(int, _STEPS.value):
+        chain = [run.config.sampling.num_steps]
+        for steps in chain if system == "wavediff" else map(int, _STEPS.value):
             if any((row["system"], row.get("steps")) == (name, steps) for row in rows):
                 continue
             images, seconds = drawn(model, steps)
@@ -96,7 +98,7 @@ def _number(key: str, text: str) -> object:
 
 def drawn(model: sampling.Model, steps: int) -> tuple[np.ndarray, float]:
     """uint8 `[N, H, W, C]`, and the seconds that drawing them took, without compiling."""
-    sample_fn = wmgm_jax.make_sample_fn(model.config, steps, "euler_maruyama", "uniform")
+    sample_fn = wmgm_jax.make_sample_fn(model.config, steps)
     size = min(_NUM_IMAGES.value, model.config.sampling.batch_size)
     keys = [jax.random.key(i) for i in range(-(-_NUM_IMAGES.value // size))]
     program = sample_fn.lower(model.params, keys[0], size).compile()

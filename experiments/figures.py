@@ -1,8 +1,10 @@
 """What the figures share: their look, and how they reach the disk."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from wmgm_jax import files
@@ -18,6 +20,28 @@ matplotlib.rcParams.update(
         "savefig.dpi": 200,
     }
 )
+
+
+def rows_of_images(rows: Mapping[str, np.ndarray]) -> Figure:
+    """Images in rows, each under the name at its left, enlarged without smoothing.
+
+    Args:
+        rows: uint8 `[N, H, W, C]` by name, all of one shape.
+    """
+    images = files.enlarge(np.concatenate(list(rows.values())))
+    picture = files.grid(images, columns=len(images) // len(rows))
+    (height, width, channels), dpi = picture.shape, matplotlib.rcParams["savefig.dpi"]
+    # Pixels: a letter is about half as wide as the font is high, at 72 points an inch.
+    margin = round((max(map(len, rows)) + 1) * 0.55 * matplotlib.rcParams["font.size"] * dpi / 72)
+    figure = Figure(figsize=((margin + width) / dpi, height / dpi))
+    # One pixel of the picture is one of the file.
+    axes = figure.add_axes((margin / (margin + width), 0, width / (margin + width), 1))
+    axes.imshow(picture.repeat(3 // channels, axis=2), interpolation="nearest")
+    axes.set_yticks((np.arange(len(rows)) + 0.5) * height / len(rows), list(rows))
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
 
 
 def write_figure(path: Path, figure: Figure) -> None:

@@ -25,8 +25,9 @@ import numpy as np
 from absl import flags
 
 from experiments import comparison
+from experiments.figures import rows_of_images, write_figure
 from experiments.tables import headlines, write_table
-from wmgm_jax import cli, data, files, image_folder, inspection, runs, sampling
+from wmgm_jax import cli, data, image_folder, inspection, runs, sampling
 from wmgm_jax.evaluation import ImageSets, evaluate, reconstructed
 from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.evaluation.outputs import load_inception
@@ -52,7 +53,7 @@ _OUT = flags.DEFINE_string("out", "experiments/results/table2", "Folder of the r
 
 def main() -> None:
     comparison.stop_in_time()
-    path, rows, pictures = Path(_OUT.value) / comparison.SCALE.value, [], []
+    path, rows, pictures = Path(_OUT.value) / comparison.SCALE.value, [], {}
     config = cli.given_config()
     inception = load_inception(config.evaluation.inception_weights, config.data.cache_dir)
     for name, (learning, shared, fid, psnr, parameters) in ROWS.items():
@@ -63,10 +64,9 @@ def main() -> None:
         paper = {"paper: FID": fid, "paper: PSNR": psnr, "paper: parameters": parameters}
         rows.append({"method": name} | costs(run) | measured(learnt, true, run, inception) | paper)
         write_table(path, rows)
-        pictures.append(learnt)
-    shown = np.linspace(0, len(true) - 1, min(PICTURES, len(true))).astype(int)
-    picture = np.concatenate([images[shown] for images in (true, *pictures)])
-    files.write_png(path.with_suffix(".png"), files.grid(files.enlarge(picture), len(shown)))
+        pictures[name] = data.spread(data.from_array(learnt), PICTURES)
+    pictures = {"true": data.spread(data.from_array(true), PICTURES)} | pictures
+    write_figure(path.with_suffix(".png"), rows_of_images(pictures))
 
 
 def rebuilt(run: runs.Run, images: np.ndarray) -> np.ndarray:
@@ -82,11 +82,10 @@ def rebuilt(run: runs.Run, images: np.ndarray) -> np.ndarray:
 
 def costs(run: runs.Run) -> dict[str, object]:
     """The size of what generates the details, and the work of its training."""
-    steps, stage = run.config.msal.num_steps, run.system.stages["msal"]
     return {
         "parameters": inspection.count_parameters(run.system)["generator"],
-        "steps": steps,
-        "training TFLOP": steps * comparison.flops_per_step(run.config, stage) / 1e12,
+        "steps": run.config.msal.num_steps,
+        "training TFLOP": comparison.training_flops(run.config) / 1e12,
     }
 
 

@@ -1,6 +1,6 @@
 """An experiment on the configs of `tests/tiny.py`, which train in seconds, and with fewer rows:
 
-python -m tests.tiny_experiment choices|table1|table2|figure4 [flags]
+python -m tests.tiny_experiment choices|table1|table2|figure4|wavediff [flags]
 """
 
 import importlib
@@ -15,10 +15,12 @@ def system_config(config, system, choice=MappingProxyType({})):
     small = tiny.get_config(system)
     small.update_from_flattened_dict(choice)
     small.seed = config.seed
-    for section in ("score", "details", "msal"):
+    for section in ("score", "details", "msal", "wavediff"):
         if section in small:
             small[section].num_steps = 2
     small.sampling.num_steps = 2
+    if system == "wavediff":
+        small.wavediff.denoising_steps = 2
     return small
 
 
