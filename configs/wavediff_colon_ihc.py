@@ -1,4 +1,4 @@
-"""WaveDiff on the images of colon_ihc.py, sized for two CPU cores and some fifteen minutes.
+"""WaveDiff on the images of colon_ihc.py, sized for two CPU cores and some twelve minutes.
 
 Every coefficient at unit scale, and rates of the discriminator as high as the generator's: in so
 few steps neither player would otherwise see the details.
@@ -12,11 +12,11 @@ from wmgm_jax.config import sibling
 
 def get_config() -> ConfigDict:
     config = sibling(colon_ihc.get_config(), "wavediff")
-    config.wavediff.num_steps = 1300
+    config.wavediff.num_steps = 1600
     config.wavediff.batch_size = 16
     config.wavediff.ema_decay = 0.995
     config.wavediff.normalisation = "unit"
-    config.wavediff.reconstruction_weight = 5.0
+    config.wavediff.reconstruction_weight = 2.0
     config.wavediff.latent_size = 32
     config.wavediff.r1_weight = 0.02
     config.wavediff.r1_every = 15

@@ -7,6 +7,4 @@ from wmgm_jax.config import sibling
 
 
 def get_config() -> ConfigDict:
-    config = sibling(faces128.get_config(), "wavediff")
-    config.wavediff.num_steps = 500 * 4750 // config.wavediff.batch_size  # 500 epochs
-    return config
+    return sibling(faces128.get_config(), "wavediff")

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from configs import colon_ihc, colon_ihc_sgm, colon_ihc_wsgm, wavediff_colon_ihc
 from wmgm_jax import cli, runs, systems, train_step, training
-from wmgm_jax import config as configs
+from wmgm_jax.config import sibling
 from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
@@ -61,6 +61,27 @@ _WORKDIR = flags.DEFINE_string(
 )
 
 
+def given_config(*accepted: str) -> ConfigDict:
+    """The config of the command line.
+
+    Args:
+        accepted: the systems that it may be of, keys of `NAMES`.
+
+    Raises:
+        UserError: it is of another system, or of fields.
+    """
+    config = cli.given_config()
+    if config.system not in accepted:
+        names = " or ".join(NAMES[system] for system in accepted)
+        raise UserError(
+            f"--config must be of {names}, not of {NAMES[config.system]}: the configs of what is "
+            "compared are made from it"
+        )
+    if config.data.source.startswith("array:"):
+        raise UserError("the systems are compared on images, not on fields (array:)")
+    return config
+
+
 def system_config(
     config: ConfigDict, system: str, choice: Mapping[str, object] = MappingProxyType({})
 ) -> ConfigDict:
@@ -71,20 +92,23 @@ def system_config(
         config: of WMGM, or of the system.
         system: a key of `NAMES`.
         choice: settings by key, where one system is compared with itself.
+
+    Raises:
+        UserError: the command gives a setting that the comparison makes, or one that cannot work.
     """
-    if config.system not in ("wmgm", system):
-        raise UserError(
-            f"--config must be of WMGM, such as configs/colon_ihc.py, not of {config.system}: the "
-            "configs of the other systems are made from it"
-        )
-    config = scaled(config, system, SCALE.value, cli.config_overrides())
+    overrides = cli.config_overrides()
+    budget = BUDGETS.get(SCALE.value) if _BUDGET.value is None else _BUDGET.value
+    for key in overrides:
+        is_steps = key.endswith(".num_steps") and (budget is not None or key.startswith("sampling"))
+        if key in ("sampling.sampler", "sampling.spacing") or key in choice or is_steps:
+            raise UserError(f"--config.{key} is not yours to set here: it is what is compared")
+    config = scaled(config, system, SCALE.value, overrides)
     config.update_from_flattened_dict(choice)
     sampling = {"sampler": "euler_maruyama", "num_steps": 16}
     if system == "wavediff":
         sampling = {"sampler": "posterior", "num_steps": config.wavediff.denoising_steps}
     config.sampling.update(sampling, spacing="uniform")
     validate(config)
-    budget = BUDGETS.get(SCALE.value) if _BUDGET.value is None else _BUDGET.value
     if budget is not None:
         if not 0 < budget < math.inf:
             raise UserError(f"--budget is a positive number of TFLOP, not {budget}")
@@ -114,7 +138,7 @@ def scaled(
         small.data.image_size = (_SIDES[scale], _SIDES[scale])
         config = small
     elif system != config.system:
-        config = configs.sibling(config, system)
+        config = sibling(config, system)
     for key, value in (overrides or {}).items():
         section, *setting = key.split(".")
         sections = ("score", "details") if section == "score" else (section,)
@@ -147,11 +171,12 @@ def budgeted(config: ConfigDict, budget: float) -> ConfigDict:
     return config
 
 
-def training_flops(config: ConfigDict) -> float:
-    """FLOPs of training the stages that a config trains."""
+def training_cost(config: ConfigDict) -> dict[str, float]:
+    """The column of a table for the work of training the stages that a config trains."""
     system = systems.build(config)
     stages = [system.stages[name] for name in runs.selected_stages(config, system)]
-    return sum(stage.settings.num_steps * flops_per_step(config, stage) for stage in stages)
+    flops = sum(stage.settings.num_steps * flops_per_step(config, stage) for stage in stages)
+    return {"training TFLOP": flops / 1e12}
 
 
 def flops_per_step(config: ConfigDict, stage: Stage) -> float:
@@ -164,7 +189,7 @@ def flops_per_step(config: ConfigDict, stage: Stage) -> float:
     shape = (1, stage.settings.batch_size, *config.data.image_size, config.data.channels)
     images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state)
-    period = train_step.period(stage)
+    period = min(train_step.period(stage), stage.settings.num_steps)
     steps = collections.Counter(train_step.due_players(stage, step) for step in range(period))
     total = 0.0
     for due, count in steps.items():

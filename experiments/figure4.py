@@ -46,22 +46,26 @@ def main() -> None:
     comparison.stop_in_time()
     path = Path(_OUT.value) / comparison.SCALE.value
     rows = known(path.with_suffix(".csv"))
-    config = cli.given_config()
-    inception = load_inception(config.evaluation.inception_weights, config.data.cache_dir)
-    for system in comparison.SYSTEMS.value:
-        name = comparison.NAMES[system]
-        run = comparison.trained(comparison.system_config(config, system))
+    given = comparison.given_config("wmgm")
+    inception = load_inception(given.evaluation.inception_weights, given.data.cache_dir)
+    configs = [comparison.system_config(given, system) for system in comparison.SYSTEMS.value]
+    for config in configs:
+        name = comparison.NAMES[config.system]
+        run = comparison.trained(config)
         model = measuring.trained_model(run)
         floor = {"system": FLOOR, "images": min(_NUM_IMAGES.value, len(run.train))}
         trained = "+".join(map(str, model.step.values()))
         draws = {"system": name, "trained": trained, "images": _NUM_IMAGES.value}
+        wanted = [int(steps) for steps in _STEPS.value]
+        if config.system == "wavediff":
+            wanted = [config.sampling.num_steps]
+            draws["steps"] = config.sampling.num_steps
         for same in (floor, draws):
             rows = [r for r in rows if r["system"] != same["system"] or same.items() <= r.items()]
         if not any(row["system"] == FLOOR for row in rows):
             images = data.subset(run.train, _NUM_IMAGES.value)
             rows.insert(0, floor | measured(images, run, inception))
-        chain = [run.config.sampling.num_steps]
-        for steps in chain if system == "wavediff" else map(int, _STEPS.value):
+        for steps in wanted:
             if any((row["system"], row.get("steps")) == (name, steps) for row in rows):
                 continue
             images, seconds = drawn(model, steps)
@@ -124,7 +128,8 @@ def curves(rows: Sequence[dict[str, object]]) -> Figure:
                 if points:
                     axes.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, label=name)
             (floor,) = (row for row in rows if row["system"] == FLOOR)
-            axes.axhline(floor[measure], color="0.4", lw=0.8, ls=":", label=FLOOR)
+            if measure in floor:
+                axes.axhline(floor[measure], color="0.4", lw=0.8, ls=":", label=FLOOR)
             axes.set_xscale("log", base=2 if axis == "steps" else 10)
             axes.xaxis.set_major_formatter("{x:g}")
             axes.set_xlabel(axis if axis == "steps" else f"seconds for {_NUM_IMAGES.value} images")

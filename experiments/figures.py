@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from wmgm_jax import files
 
@@ -31,8 +32,10 @@ def rows_of_images(rows: Mapping[str, np.ndarray]) -> Figure:
     images = files.enlarge(np.concatenate(list(rows.values())))
     picture = files.grid(images, columns=len(images) // len(rows))
     (height, width, channels), dpi = picture.shape, matplotlib.rcParams["savefig.dpi"]
-    # Pixels: a letter is about half as wide as the font is high, at 72 points an inch.
-    margin = round((max(map(len, rows)) + 1) * 0.55 * matplotlib.rcParams["font.size"] * dpi / 72)
+    size = matplotlib.rcParams["font.size"]
+    widths = [TextPath((0, 0), name, size=size).get_extents().width for name in rows]
+    # Points are 1/72 of an inch; a letter's width of space at either end.
+    margin = round((max(widths) + 2 * size) * dpi / 72)
     figure = Figure(figsize=((margin + width) / dpi, height / dpi))
     # One pixel of the picture is one of the file.
     axes = figure.add_axes((margin / (margin + width), 0, width / (margin + width), 1))

@@ -14,6 +14,7 @@ import wmgm_jax
 from wmgm_jax import files, inspection, runs, sampling
 from wmgm_jax.evaluation import Measures
 from wmgm_jax.evaluation.features import KEPT
+from wmgm_jax.evaluation.outputs import load_inception
 from wmgm_jax.evaluation.trained import evaluate_model
 
 _SHOWN = 10
@@ -39,7 +40,10 @@ def trained_model(run: runs.Run) -> sampling.Model:
 
 
 def evaluated(model: sampling.Model, run: runs.Run) -> Measures:
-    """The measures of the model's samples, or those that an earlier call has taken."""
+    """The measures of the model's samples, or those that an earlier call has taken.
+
+    Those are taken again where only now the Inception weights are at hand.
+    """
     path = run.workdir / "evaluation.json"
     settings = model.config.evaluation
     counts = {
@@ -47,6 +51,7 @@ def evaluated(model: sampling.Model, run: runs.Run) -> Measures:
         "reference": min(settings.reference_images, len(run.valid)),
         "training": min(settings.training_images, KEPT, len(run.train)),
     }
+    inception = load_inception(settings.inception_weights, model.config.data.cache_dir)
     wanted = (model.step, model.config.sampling.to_dict(), counts)
 
     def known():
@@ -54,7 +59,8 @@ def evaluated(model: sampling.Model, run: runs.Run) -> Measures:
         found = {name: images["count"] for name, images in tree["images"].items()}
         return (tree["step"], tree["sampling"], found), tree["measures"]
 
-    if not path.exists() or known()[0] != wanted:
+    is_known = path.exists() and known()[0] == wanted
+    if not is_known or (inception is not None and "fid" not in known()[1]):
         evaluate_model(model, run.workdir, run.train, run.valid)
     return known()[1]
 

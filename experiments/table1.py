@@ -8,11 +8,12 @@
 
 Trains the systems on the images of --config, each in a folder of its own below --workdir, measures
 and times each, and does nothing again that an earlier call has done. At the scales "small" and
-"tiny" all get the same budget of training FLOPs; at "paper" the steps of their papers. Sampling is
-timed after compiling, as the median of --trials draws of --images images, each one program; peak
-memory is what XLA plans for it. Writes a table (CSV, Markdown) and a picture into --out, samples of
-a system in every row of it. The columns "paper: ..." are those of the paper's Table 1, CelebA-HQ
-(5K) on an NVIDIA V100, for 100 images; WaveDiff is not in it.
+"tiny" all get the same budget of training FLOPs; at "paper" the networks and steps of their papers
+for 128x128, whatever the size of the images. Sampling is timed after compiling, as the median of
+--trials draws of --images images, each one program; peak memory is what XLA plans for it. Writes a
+table (CSV, Markdown) and a picture into --out, samples of a system in every row of it. The columns
+"paper: ..." are those of the paper's Table 1, CelebA-HQ (5K) on an NVIDIA V100, for 100 images;
+WaveDiff is not in it.
 """
 
 from pathlib import Path
@@ -51,8 +52,9 @@ _OUT = flags.DEFINE_string("out", "experiments/results/table1", "Folder of the r
 def main() -> None:
     comparison.stop_in_time()
     out, rows, pictures = Path(_OUT.value), [], {}
-    for system in comparison.SYSTEMS.value:
-        config = comparison.system_config(cli.given_config(), system)
+    given = comparison.given_config("wmgm")
+    configs = [comparison.system_config(given, system) for system in comparison.SYSTEMS.value]
+    for config in configs:
         if _UNTRAINED.value:
             model, measures = untrained(config), {}
             cost, images = measuring.timed(model)
@@ -62,7 +64,7 @@ def main() -> None:
             measures = measuring.evaluated(model, run)
             cost, images = measuring.timed_once(model, run.workdir / "timing")
         rows.append(row(config, measures, cost))
-        pictures[comparison.NAMES[system]] = images
+        pictures[comparison.NAMES[config.system]] = images
     name = comparison.SCALE.value + ("_untrained" if _UNTRAINED.value else "")
     write_table(out / name, rows)
     if not _UNTRAINED.value:
@@ -85,7 +87,7 @@ def row(config: ConfigDict, measures: Measures, cost: dict[str, float]) -> dict[
         **measuring.size(config),
         **cost,
         **headlines(measures),
-        "training TFLOP": 0.0 if _UNTRAINED.value else comparison.training_flops(config) / 1e12,
+        **({} if _UNTRAINED.value else comparison.training_cost(config)),
         **PAPER.get(config.system, {}),
     }
 

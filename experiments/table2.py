@@ -53,18 +53,24 @@ _OUT = flags.DEFINE_string("out", "experiments/results/table2", "Folder of the r
 
 def main() -> None:
     comparison.stop_in_time()
-    path, rows, pictures = Path(_OUT.value) / comparison.SCALE.value, [], {}
-    config = cli.given_config()
-    inception = load_inception(config.evaluation.inception_weights, config.data.cache_dir)
-    for name, (learning, shared, fid, psnr, parameters) in ROWS.items():
-        choice = {"stages": "msal", "msal.learning": learning, "msal.shared": shared}
-        run = comparison.trained(comparison.system_config(config, "wmgm", choice), name)
+    given, rows, pictures = comparison.given_config("wmgm"), [], {}
+    inception = load_inception(given.evaluation.inception_weights, given.data.cache_dir)
+    configs = {
+        name: comparison.system_config(
+            given, "wmgm", {"stages": "msal", "msal.learning": learning, "msal.shared": shared}
+        )
+        for name, (learning, shared, *_) in ROWS.items()
+    }
+    for name, config in configs.items():
+        run = comparison.trained(config, name)
         true = data.spread(run.valid, run.config.evaluation.reference_images)
         learnt = rebuilt(run, true)
+        _, _, fid, psnr, parameters = ROWS[name]
         paper = {"paper: FID": fid, "paper: PSNR": psnr, "paper: parameters": parameters}
         rows.append({"method": name} | costs(run) | measured(learnt, true, run, inception) | paper)
-        write_table(path, rows)
         pictures[name] = data.spread(data.from_array(learnt), PICTURES)
+    path = Path(_OUT.value) / comparison.SCALE.value
+    write_table(path, rows)
     pictures = {"true": data.spread(data.from_array(true), PICTURES)} | pictures
     write_figure(path.with_suffix(".png"), rows_of_images(pictures))
 
@@ -85,7 +91,7 @@ def costs(run: runs.Run) -> dict[str, object]:
     return {
         "parameters": inspection.count_parameters(run.system)["generator"],
         "steps": run.config.msal.num_steps,
-        "training TFLOP": comparison.training_flops(run.config) / 1e12,
+        **comparison.training_cost(run.config),
     }
 
 

@@ -5,13 +5,14 @@
   python -m experiments.wavediff --config=configs/wavediff_faces128.py --config.data.dir=DIR \\
       --scale=paper --minutes=10    # in pieces: start it again until the table is written
 
-Trains, on the images of --config: DDGAN, which is WaveDiff without the transform; WaveDiff with the
-plain generator and with the one that has wavelets inside; and this one without each of its three
-parts. Each has a folder of its own below --workdir, and nothing is done again that an earlier call
-has done. At the scales "small" and "tiny" (64x64 and 32x32, small networks) all get the same budget
-of training FLOPs; at "paper" they take the config's own sizes and steps. Samples are measured
-against the validation images; recall, like FID, where the Inception weights are at hand. Sampling
-is timed after compiling, as the median of --trials draws of --images images.
+Trains, on the images of --config: DDGAN, which is WaveDiff without the transform and without the
+reconstruction loss; WaveDiff with the plain generator and with the one that has wavelets inside;
+and this one without each of its three parts. Each has a folder of its own below --workdir, and
+nothing is done again that an earlier call has done. At the scales "small" and "tiny" (64x64 and
+32x32, the networks and training of configs/wavediff_colon_ihc.py) all get the same budget of
+training FLOPs; at "paper" they take the config's own sizes and steps. Samples are measured against
+the validation images; recall, like FID, where the Inception weights are at hand. Sampling is timed
+after compiling, as the median of --trials draws of --images images.
 
 Writes a table (CSV, Markdown) and a picture into --out, samples of a method in every row of it. The
 columns "slides: ..." are the figures of the slides of WaveDiff (CVPR 2023), for CelebA-HQ at
@@ -33,20 +34,23 @@ RESIDUAL, RESAMPLING, BOTTLENECK = (
 )
 PLAIN = {RESIDUAL: False, RESAMPLING: False, BOTTLENECK: False}
 FULL = {RESIDUAL: True, RESAMPLING: True, BOTTLENECK: True}
-# By folder: name, settings; FID, recall and seconds of the slides, whose ablation has no recall.
+# By folder: name and settings. The published DDGAN has no reconstruction loss.
 ROWS = {
-    "ddgan": ("DDGAN", PLAIN | {"wavediff.levels": 0}, 7.64, 0.36, 1.73),
-    "plain": ("WaveDiff, plain generator", PLAIN, 6.55, 0.35, 0.60),
-    "wavediff": ("WaveDiff", FULL, 5.94, 0.37, 0.79),
-    "no_residual": ("without wavelet residual", FULL | {RESIDUAL: False}, 6.25, None, 0.78),
-    "no_resampling": (
-        "without frequency resampling",
-        FULL | {RESAMPLING: False},
-        6.23,
-        None,
-        0.61,
-    ),
-    "no_bottleneck": ("without frequency bottleneck", FULL | {BOTTLENECK: False}, 6.18, None, 0.78),
+    "ddgan": ("DDGAN", PLAIN | {"wavediff.levels": 0, "wavediff.reconstruction_weight": 0.0}),
+    "plain": ("WaveDiff, plain generator", PLAIN),
+    "wavediff": ("WaveDiff", FULL),
+    "no_residual": ("without wavelet residual", FULL | {RESIDUAL: False}),
+    "no_resampling": ("without frequency resampling", FULL | {RESAMPLING: False}),
+    "no_bottleneck": ("without frequency bottleneck", FULL | {BOTTLENECK: False}),
+}
+# FID, recall and seconds; the ablation there has no recall.
+SLIDES = {
+    "ddgan": (7.64, 0.36, 1.73),
+    "plain": (6.55, 0.35, 0.60),
+    "wavediff": (5.94, 0.37, 0.79),
+    "no_residual": (6.25, None, 0.78),
+    "no_resampling": (6.23, None, 0.61),
+    "no_bottleneck": (6.18, None, 0.78),
 }
 
 cli.define_config("configs/wavediff_colon_ihc.py")
@@ -60,28 +64,29 @@ _OUT = flags.DEFINE_string("out", "experiments/results/wavediff", "Folder of the
 
 def main() -> None:
     comparison.stop_in_time()
-    path, rows, pictures = Path(_OUT.value) / comparison.SCALE.value, [], {}
-    config = cli.given_config()
-    for folder in _METHODS.value:
-        name, choice, fid, recall, seconds = ROWS[folder]
-        run = comparison.trained(comparison.system_config(config, "wavediff", choice), folder)
+    given, rows, pictures = comparison.given_config("wmgm", "wavediff"), [], {}
+    configs = {
+        method: comparison.system_config(given, "wavediff", ROWS[method][1])
+        for method in _METHODS.value
+    }
+    for method, config in configs.items():
+        run = comparison.trained(config, method)
         model = measuring.trained_model(run)
         measures = measuring.evaluated(model, run)
         cost, images = measuring.timed_once(model, run.workdir / "timing")
+        name, (fid, recall, seconds) = ROWS[method][0], SLIDES[method]
         slides = {"FID": fid, "recall": recall, "network evaluations": 2, "s": seconds}
         rows.append(
             {"method": name}
             | headlines(measures)
-            | measuring.size(run.config)
+            | measuring.size(config)
             | cost
-            | {
-                "steps": run.config.wavediff.num_steps,
-                "training TFLOP": comparison.training_flops(run.config) / 1e12,
-            }
+            | {"steps": config.wavediff.num_steps, **comparison.training_cost(config)}
             | {f"slides: {key}": value for key, value in slides.items() if value is not None}
         )
         pictures[name] = images
-        write_table(path, rows)
+    path = Path(_OUT.value) / comparison.SCALE.value
+    write_table(path, rows)
     write_figure(path.with_suffix(".png"), rows_of_images(pictures))
 
 

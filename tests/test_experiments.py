@@ -2,17 +2,22 @@
 
 import csv
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import TINY
 from PIL import Image
 
+from configs import faces128, wavediff_faces128
 from experiments import comparison
 from experiments.figures import rows_of_images, write_figure
 from experiments.tables import markdown, write_table
 from tests.tiny import get_config
-from wmgm_jax import files, inspection, runs, systems
+from wmgm_jax import files, inspection, systems
+from wmgm_jax.config import different
+from wmgm_jax.config_checks import validate
+from wmgm_jax.errors import UserError
 
 
 def read(path):
@@ -42,13 +47,14 @@ def test_a_table_for_programs_and_one_for_eyes(tmp_path):
 
 def test_rows_of_images_are_shown_pixel_by_pixel(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), np.uint8)
-    rows = {"one": images[:3], "a longer name": images[3:]}
+    rows = {"one": images[:3], "A NAME OF WMGM": images[3:]}
     write_figure(tmp_path / "rows.png", rows_of_images(rows))
     shown = np.asarray(Image.open(tmp_path / "rows.png"))
     expected = files.grid(files.enlarge(images), columns=3)
     np.testing.assert_array_equal(shown[:, -expected.shape[1] :, :1], expected)
     margin = shown[:, : -expected.shape[1], 0]
     assert all(np.min(half) < 128 for half in np.split(margin, 2))
+    assert np.min(margin[:, :5]) == 255  # no name is cut off
 
 
 def test_choices(run, tmp_path):
@@ -203,7 +209,8 @@ def test_ways_to_learn_the_details(run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "flags", "pattern"),
     [
-        ("table1", ["--config=tests/tiny.py:sgm"], "must be of WMGM, .*not of sgm"),
+        ("table1", ["--config=tests/tiny.py:sgm"], "must be of WMGM, not of SGM"),
+        ("wavediff", ["--config=tests/tiny.py:sgm"], "must be of WMGM or WaveDiff, not of SGM"),
         ("table1", [TINY, "--scale=tiny", "--budget=nan"], "--budget is a positive number"),
         ("phi4", ["--beta=nan"], "--beta is a positive number"),
         ("gaussian", ["--eta=nan"], "--eta is a positive number"),
@@ -249,10 +256,50 @@ def test_settings_of_the_command_line_hold_at_every_scale(scale):
     assert own.wavediff.latent_size == 3
 
 
+@pytest.fixture
+def command(monkeypatch):
+    """What a command line without a budget would say."""
+
+    def says(scale, overrides):
+        monkeypatch.setattr(comparison, "SCALE", SimpleNamespace(value=scale))
+        monkeypatch.setattr(comparison, "_BUDGET", SimpleNamespace(value=None))
+        monkeypatch.setattr(comparison, "BUDGETS", {})
+        monkeypatch.setattr(comparison.cli, "config_overrides", lambda: overrides)
+
+    return says
+
+
+@pytest.mark.parametrize("scale", ["paper", "small", "tiny"])
+def test_every_system_is_sampled_as_its_paper_does(scale, command):
+    command(scale, {})
+    for system in comparison.NAMES:
+        config = comparison.system_config(faces128.get_config(), system)
+        validate(config)
+        steps = ("posterior", 4) if system == "wavediff" else ("euler_maruyama", 16)
+        assert (config.sampling.sampler, config.sampling.num_steps) == steps
+    own = comparison.system_config(wavediff_faces128.get_config(), "wavediff")
+    # Its own table and Table 1 share a run.
+    assert different(config, own) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "choice"),
+    [
+        ("sampling.num_steps", 8, {}),
+        ("sampling.spacing", "quadratic", {}),
+        ("msal.learning", "standard", {"msal.learning": "operator"}),
+    ],
+)
+def test_what_is_compared_is_not_set_by_hand(key, value, choice, command):
+    command("tiny", {key: value})
+    with pytest.raises(UserError, match=f"--config.{key} is not yours to set"):
+        comparison.system_config(get_config(), "wmgm", choice)
+
+
 @pytest.mark.parametrize(
     ("system", "choice"),
     [
-        ("sgm", {}),
+        ("wavediff", {}),
         ("wmgm", {}),
         ("wmgm", {"stages": "msal", "msal.learning": "operator", "msal.shared": False}),
     ],
@@ -261,13 +308,7 @@ def test_equal_budgets(system, choice):
     config = get_config(system)
     config.update_from_flattened_dict(choice)
     config = comparison.budgeted(config, 0.02)
-    built = systems.build(config)
-    spent = sum(
-        built.stages[name].settings.num_steps
-        * comparison.flops_per_step(config, built.stages[name])
-        for name in runs.selected_stages(config, built)
-    )
-    assert spent == pytest.approx(0.02e12, rel=0.05)
+    assert comparison.training_cost(config)["training TFLOP"] == pytest.approx(0.02, rel=0.05)
 
 
 def test_a_step_takes_about_three_forward_passes():

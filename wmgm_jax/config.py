@@ -121,14 +121,14 @@ def _wavediff() -> dict[str, Any]:
 
     return {
         "wavediff": {
-            "num_steps": 75_000,
+            "num_steps": 500 * 4750 // 32,  # 500 epochs of CelebA-HQ (5K)
             "batch_size": 32,
             "accumulate": 1,
             "ema_decay": 0.9999,
-            "levels": 1,  # Haar levels of what is diffused: 0 (the pixels: DDGAN), 1 or 2
+            "levels": 1,  # Haar levels of what is diffused: 0 (the pixels), 1 or 2
             "normalisation": "range",  # of the coefficients, to [-1, 1]; or "unit", to unit scale
             "denoising_steps": 4,  # T; `sampling.num_steps` is the same
-            "reconstruction_weight": 1.0,  # lambda
+            "reconstruction_weight": 1.0,  # lambda; of DDGAN 0
             "r1_weight": 2.0,  # gamma
             "r1_every": 10,
             "latent_size": 100,  # of z

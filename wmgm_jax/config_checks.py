@@ -1,5 +1,6 @@
 """The checks that a config must pass before anything is built from it."""
 
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -94,11 +95,15 @@ def _check_types(config: ConfigDict) -> None:
         value = given[key]
         if default is None:  # a number, or None
             holds = value is None or isinstance(value, int | float)
+        elif isinstance(default, tuple):
+            holds = isinstance(value, tuple) and all(type(item) is int for item in value)
         elif isinstance(default, float):
             holds = isinstance(value, int | float) and not isinstance(value, bool)
+            _expect(not holds or math.isfinite(value), key, "finite", value)
         else:
             holds = type(value) is type(default)
         expected = "a number or None" if default is None else type(default).__name__
+        expected += " of whole numbers" if isinstance(default, tuple) else ""
         _expect(holds, key, f"of type {expected}", value)
 
 
@@ -115,7 +120,7 @@ def _check_ranges(config: ConfigDict) -> None:
             _expect(value > 0, key, "above 0", value)
         if key.endswith(_NOT_NEGATIVE):
             _expect(value >= 0, key, "at least 0", value)
-        if key.endswith(("ema_decay", "dropout")):
+        if key.endswith(("ema_decay", "dropout", ".b1", ".b2")):
             _expect(0 <= value < 1, key, "in [0, 1)", value)
     source = config.data.source
     is_source = source in ("embedded", "folder") or source.startswith(("tfds:", "array:"))

@@ -9,8 +9,8 @@ real where both are noised data and fake where y_{t-1} is drawn by way of G; G m
     L^G = -log D(y'_{t-1}, y_t, t) + lambda |y'_0 - y_0|_1
 
 and R1, of D at real y_{t-1}, joins D's loss at every so many-th step. With no level split off,
-`wavediff.levels = 0`, y_0 are the pixels, and this is DDGAN (Xiao et al. 2022,
-https://arxiv.org/abs/2112.07804).
+`wavediff.levels = 0`, y_0 are the pixels; DDGAN (Xiao et al. 2022,
+https://arxiv.org/abs/2112.07804) is that with lambda = 0.
 
 The second level splits all bands of the first, so that all coefficients lie on one grid. With
 `wavediff.normalisation = "range"` all are divided by 2 a level, as in the authors' release, so that
