@@ -94,14 +94,20 @@ def system_config(
         choice: settings by key, where one system is compared with itself.
 
     Raises:
-        UserError: the command gives a setting that the comparison makes, or one that cannot work.
+        UserError: the command gives a setting that the comparison makes, or one that cannot work;
+            the images are missing.
     """
     overrides = cli.config_overrides()
     budget = BUDGETS.get(SCALE.value) if _BUDGET.value is None else _BUDGET.value
-    for key in overrides:
-        is_steps = key.endswith(".num_steps") and (budget is not None or key.startswith("sampling"))
-        if key in ("sampling.sampler", "sampling.spacing") or key in choice or is_steps:
-            raise UserError(f"--config.{key} is not yours to set here: it is what is compared")
+    fixed = {"sampling.sampler", "sampling.spacing", *choice}
+    if SCALE.value != "paper":
+        fixed.add("data.image_size")
+    if config.system != "wavediff":  # which has checked that these are the steps of its chain
+        fixed.add("sampling.num_steps")
+    if budget is not None:
+        fixed |= {f"{section}.num_steps" for section in ("score", "details", "msal", "wavediff")}
+    for key in overrides.keys() & fixed:
+        raise UserError(f"--config.{key} is not yours to set here: the comparison does")
     config = scaled(config, system, SCALE.value, overrides)
     config.update_from_flattened_dict(choice)
     sampling = {"sampler": "euler_maruyama", "num_steps": 16}
@@ -109,6 +115,8 @@ def system_config(
         sampling = {"sampler": "posterior", "num_steps": config.wavediff.denoising_steps}
     config.sampling.update(sampling, spacing="uniform")
     validate(config)
+    # Before the FLOPs are counted, which takes minutes.
+    runs.open_sources(config)
     if budget is not None:
         if not 0 < budget < math.inf:
             raise UserError(f"--budget is a positive number of TFLOP, not {budget}")

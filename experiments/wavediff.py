@@ -5,14 +5,14 @@
   python -m experiments.wavediff --config=configs/wavediff_faces128.py --config.data.dir=DIR \\
       --scale=paper --minutes=10    # in pieces: start it again until the table is written
 
-Trains, on the images of --config: DDGAN, which is WaveDiff without the transform and without the
-reconstruction loss; WaveDiff with the plain generator and with the one that has wavelets inside;
-and this one without each of its three parts. Each has a folder of its own below --workdir, and
-nothing is done again that an earlier call has done. At the scales "small" and "tiny" (64x64 and
-32x32, the networks and training of configs/wavediff_colon_ihc.py) all get the same budget of
-training FLOPs; at "paper" they take the config's own sizes and steps. Samples are measured against
-the validation images; recall, like FID, where the Inception weights are at hand. Sampling is timed
-after compiling, as the median of --trials draws of --images images.
+Trains, on the images of --config, which is of WaveDiff or of WMGM: DDGAN, which is WaveDiff without
+the transform and without the reconstruction loss; WaveDiff with the plain generator and with the
+one that has wavelets inside; and this one without each of its three parts. Each has a folder of its
+own below --workdir, and nothing is done again that an earlier call has done. At the scales "small"
+and "tiny" (64x64 and 32x32, the networks and training of configs/wavediff_colon_ihc.py) all get the
+same budget of training FLOPs; at "paper" they take the config's own sizes and steps. Samples are
+measured against the validation images; recall, like FID, where the Inception weights are at hand.
+Sampling is timed after compiling, as the median of --trials draws of --images images.
 
 Writes a table (CSV, Markdown) and a picture into --out, samples of a method in every row of it. The
 columns "slides: ..." are the figures of the slides of WaveDiff (CVPR 2023), for CelebA-HQ at

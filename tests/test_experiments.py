@@ -211,6 +211,12 @@ def test_ways_to_learn_the_details(run, tmp_path):
     [
         ("table1", ["--config=tests/tiny.py:sgm"], "must be of WMGM, not of SGM"),
         ("wavediff", ["--config=tests/tiny.py:sgm"], "must be of WMGM or WaveDiff, not of SGM"),
+        ("wavediff", ["--config.wavedif.levels=1"], "has no such setting: .*wavedif"),
+        (
+            "table2",
+            ["--config=configs/faces128.py", "--config.data.dir=nowhere", "--scale=tiny"],
+            "'nowhere' does not exist",
+        ),
         ("table1", [TINY, "--scale=tiny", "--budget=nan"], "--budget is a positive number"),
         ("phi4", ["--beta=nan"], "--beta is a positive number"),
         ("gaussian", ["--eta=nan"], "--eta is a positive number"),
@@ -265,6 +271,7 @@ def command(monkeypatch):
         monkeypatch.setattr(comparison, "_BUDGET", SimpleNamespace(value=None))
         monkeypatch.setattr(comparison, "BUDGETS", {})
         monkeypatch.setattr(comparison.cli, "config_overrides", lambda: overrides)
+        monkeypatch.setattr(comparison.runs, "open_sources", lambda config: None)
 
     return says
 
@@ -287,6 +294,7 @@ def test_every_system_is_sampled_as_its_paper_does(scale, command):
     [
         ("sampling.num_steps", 8, {}),
         ("sampling.spacing", "quadratic", {}),
+        ("data.image_size", (16, 16), {}),
         ("msal.learning", "standard", {"msal.learning": "operator"}),
     ],
 )

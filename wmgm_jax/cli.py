@@ -23,12 +23,12 @@ _log = logging.getLogger("wmgm_jax")
 
 def define_config(default: str | None = None) -> None:
     """Defines `--config`, a file with `get_config()`, and a flag for each of its settings."""
-    config_flags.DEFINE_config_file(
-        "config",
-        default,
-        "The config file; every setting of wmgm_jax/config.py is a flag, --config.SECTION.NAME.",
-        lock_config=True,
-    )
+    text = "The config file; every setting of wmgm_jax/config.py is a flag, --config.SECTION.NAME."
+    try:
+        config_flags.DEFINE_config_file("config", default, text, lock_config=True)
+    except (AttributeError, KeyError) as error:
+        # A default is loaded, and given the settings of the command line, when it is defined.
+        _fail(f"--config={default} has no such setting: {_one_line(error)}")
     # Where --help looks for what is worth telling.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
 
