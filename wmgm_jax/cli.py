@@ -2,6 +2,7 @@
 whatever the user got wrong."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -89,6 +90,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         return remaining
     except SystemExit:
         sys.exit(0)  # Help was asked for, which absl takes for an error.
+    except BrokenPipeError:
+        # Help was asked for by `| head`, and Python writes what is left when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except flags.UnrecognizedFlagError as error:
         if error.flagname.startswith("config."):
             _fail(
