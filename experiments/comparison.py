@@ -99,14 +99,7 @@ def system_config(
     """
     overrides = cli.config_overrides()
     budget = BUDGETS.get(SCALE.value) if _BUDGET.value is None else _BUDGET.value
-    fixed = {"sampling.sampler", "sampling.spacing", *choice}
-    if SCALE.value != "paper":
-        fixed.add("data.image_size")
-    if config.system != "wavediff":  # which has checked that these are the steps of its chain
-        fixed.add("sampling.num_steps")
-    if budget is not None:
-        fixed |= {f"{section}.num_steps" for section in ("score", "details", "msal", "wavediff")}
-    for key in overrides.keys() & fixed:
+    for key in sorted(overrides.keys() & _overwritten(config, choice, budget)):
         raise UserError(f"--config.{key} is not yours to set here: the comparison does")
     config = scaled(config, system, SCALE.value, overrides)
     config.update_from_flattened_dict(choice)
@@ -122,6 +115,20 @@ def system_config(
             raise UserError(f"--budget is a positive number of TFLOP, not {budget}")
         config = budgeted(config, budget)
     return config
+
+
+def _overwritten(
+    config: ConfigDict, choice: Mapping[str, object], budget: float | None
+) -> set[str]:
+    """Keys of the settings that a comparison makes whatever the command line says."""
+    keys = {"sampling.sampler", "sampling.spacing", *choice}
+    if SCALE.value != "paper":
+        keys.add("data.image_size")
+    if config.system != "wavediff":  # which has checked that these are the steps of its chain
+        keys.add("sampling.num_steps")
+    if budget is not None:
+        keys |= {f"{section}.num_steps" for section in ("score", "details", "msal", "wavediff")}
+    return keys
 
 
 def scaled(
