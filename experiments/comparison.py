@@ -108,9 +108,9 @@ def system_config(
         sampling = {"sampler": "posterior", "num_steps": config.wavediff.denoising_steps}
     config.sampling.update(sampling, spacing="uniform")
     validate(config)
-    # Before the FLOPs are counted, which takes minutes.
-    runs.open_sources(config)
     if budget is not None:
+        # Images that are missing are found before the FLOPs are counted, which takes minutes.
+        runs.open_sources(config)
         if not 0 < budget < math.inf:
             raise UserError(f"--budget is a positive number of TFLOP, not {budget}")
         config = budgeted(config, budget)
