@@ -137,7 +137,8 @@ def scaled(
     """The config of a system on the images of another config.
 
     Args:
-        config: of WMGM, or of the system; its images stay, and so do its sampling and evaluation.
+        config: of WMGM, or of the system; its images and its evaluation stay. How the result is
+            sampled, `system_config` says.
         system: a key of `NAMES`.
         scale: "paper" leaves the sizes of `config`; "small" takes images of 64x64 and the networks
             and training of `configs/*colon_ihc*.py`, "tiny" the same at 32x32.

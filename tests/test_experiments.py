@@ -193,9 +193,12 @@ def test_ways_to_learn_the_details(run, tmp_path):
         assert float(row["training TFLOP"]) > 0
         assert float(row["PSNR of rebuilt images (dB)"]) > 10
         assert float(row["sliced Wasserstein distance"]) > 0
-    width, height = Image.open(tmp_path / "tiny.png").size
-    assert height == 3 * 130 + 2
-    assert width > 10 * 130 + 2
+    picture = np.asarray(Image.open(tmp_path / "tiny.png"))
+    columns = 10 * 130 + 2
+    assert picture.shape[0] == 3 * 130 + 2
+    assert picture.shape[1] > columns
+    assert np.min(picture[:, -columns:]) < 255
+    assert np.all(picture[:, -columns - 6 : -columns] == 255)  # no eleventh image
     for row, learning, networks in zip(rows, ("operator", "standard"), (1, 2), strict=True):
         config = get_config()
         config.msal.learning = learning
@@ -307,6 +310,7 @@ def test_what_is_compared_is_not_set_by_hand(key, value, choice, command):
 @pytest.mark.parametrize(
     ("system", "choice"),
     [
+        ("sgm", {}),
         ("wavediff", {}),
         ("wmgm", {}),
         ("wmgm", {"stages": "msal", "msal.learning": "operator", "msal.shared": False}),
@@ -317,6 +321,18 @@ def test_equal_budgets(system, choice):
     config.update_from_flattened_dict(choice)
     config = comparison.budgeted(config, 0.02)
     assert comparison.training_cost(config)["training TFLOP"] == pytest.approx(0.02, rel=0.05)
+
+
+def test_a_penalty_costs_its_share_of_the_steps():
+    """R1 at every k-th step: FLOPs of a + b / k a step."""
+
+    def flops(every):
+        config = get_config("wavediff")
+        config.wavediff.r1_every = every
+        return comparison.flops_per_step(config, systems.build(config).stages["wavediff"])
+
+    assert flops(1) > 1.01 * flops(2)
+    assert flops(1) - flops(2) == pytest.approx(2 * (flops(2) - flops(4)), rel=1e-6)
 
 
 def test_a_step_takes_about_three_forward_passes():
