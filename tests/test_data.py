@@ -97,13 +97,15 @@ def test_a_distant_step_reads_only_its_own_images():
     assert time.monotonic() - started < 1
 
 
-@pytest.mark.parametrize("first_step", [0, 5])
-def test_batches_resume_at_any_step(first_step):
+@pytest.mark.parametrize(("first_step", "steps"), [(0, 1), (5, 1), (6, 3)])
+def test_batches_resume_at_any_step(first_step, steps):
     settings = {"seed": 1, "batch_size": 3, "augment": "dihedral"}
     source = data.open_source(source="embedded", split="valid", image_size=(8, 8), channels=3)
-    stream = data.batches(source, first_step=first_step, **settings)
-    for step, batch in enumerate(itertools.islice(stream, 6), first_step):
+    stream = data.batches(source, first_step=first_step, steps=steps, **settings)
+    batches = itertools.chain.from_iterable(itertools.islice(stream, 6))
+    for step, batch in enumerate(batches, first_step):
         np.testing.assert_array_equal(batch, data.batch_at(source, step=step, **settings))
+    assert step == first_step + 6 * steps - 1
     stream.close()
 
 

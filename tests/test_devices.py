@@ -49,7 +49,9 @@ def assert_equal_to_rounding(states, others):
 
 
 def test_four_devices_train_what_one_trains(one_device, run, tmp_path):
-    code, _, log = run(*FLAGS, f"--workdir={tmp_path}", devices=4)
+    """Two steps a call, besides."""
+    flags = (*FLAGS, f"--workdir={tmp_path}", "--config.train.steps_per_call=2")
+    code, _, log = run(*flags, devices=4)
     assert code == 0, log
     assert_equal_to_rounding(final_state(tmp_path), one_device)
 

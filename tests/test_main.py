@@ -280,6 +280,7 @@ def test_inspect(run):
         ((TINY, "--config.stages=score,nothing"), [r"config\.stages", "nothing", "msal"]),
         ((TINY, "--config.score.batch_size=0"), [r"score\.batch_size", "at least 1"]),
         ((TINY, "--config.seed=-1"), [r"config\.seed", "at least 0", "-1"]),
+        ((TINY, "--config.train.steps_per_call=2"), ["checkpoint_every", "multiple", "call = 2"]),
         ((TINY, "--config.sampling.sampler=magic"), ["sampler", "euler_maruyama", "magic"]),
         ((TINY, "--config.score.optimizer.learning_rate=0.0"), ["learning_rate", "above 0"]),
         ((TINY, "--config.score.network.multipliers=()"), ["multipliers", "at least 1"]),

@@ -46,6 +46,7 @@ def base(system: str = "wmgm") -> ConfigDict:
             "train": {
                 "dtype": "float32",  # of the computation: "float32", "bfloat16"
                 "rematerialise": False,  # trade time for memory in the backward pass
+                "steps_per_call": 1,  # of a device; divides all intervals and numbers of steps
                 "log_every": 100,
                 "preview_every": 2_000,
                 "preview_images": 64,

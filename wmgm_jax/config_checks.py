@@ -28,6 +28,14 @@ _CHOICES = {
 # A chain has one way back.
 _CHOICES_OF = {"wavediff": {"sampling.sampler": ("posterior",), "sampling.spacing": ("uniform",)}}
 
+# What training does every so many steps, it does between two calls of a device.
+_BETWEEN_CALLS = (
+    "train.log_every",
+    "train.preview_every",
+    "train.checkpoint_every",
+    "evaluation.every",
+)
+
 # Keys that end so.
 _AT_LEAST_ONE = (
     "wavelet.levels",
@@ -47,6 +55,7 @@ _AT_LEAST_ONE = (
     ".every",
     "_images",
     "keep",
+    "steps_per_call",
 )
 _NOT_NEGATIVE = (
     "mse_weight",
@@ -151,6 +160,11 @@ def _check_sizes(config: ConfigDict) -> None:
             f"a divisor of the batch size {section.batch_size}",
             section.accumulate,
         )
+    per_call, given = config.train.steps_per_call, dict(leaves(config))
+    ends = (f"{name}.num_steps" for name in SECTIONS[config.system]())
+    for key in (*_BETWEEN_CALLS, *ends):
+        expected = f"a multiple of train.steps_per_call = {per_call}"
+        _expect(given[key] % per_call == 0, key, expected, given[key])
 
 
 def _check_networks(config: ConfigDict) -> None:

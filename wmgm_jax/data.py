@@ -210,19 +210,21 @@ def batches(
     batch_size: int,
     augment: str,
     rows: slice = slice(None),
+    steps: int = 1,
     prefetch: int = 2,
 ) -> Iterator[np.ndarray]:
-    """The batches of `first_step`, `first_step + 1` and so on, without end.
+    """The batches of `first_step`, `first_step + 1` and so on, `steps` at a time, without end.
 
     A background thread works ahead, and ends when the iterator is closed or dropped.
 
     Args:
         source, seed, batch_size, augment, rows: as of `batch_at`.
         first_step: non-negative, the step of the first batch.
-        prefetch: the number of batches to work ahead, at most.
+        steps: the number of batches to return at a time.
+        prefetch: how many times that number to work ahead, at most.
 
     Returns:
-        An iterator of `[b, H, W, C]`, as `batch_at` returns.
+        An iterator of `[steps, b, H, W, C]`, batches as `batch_at` returns them.
 
     Raises:
         UserError: as `batch_at`, in the turn of the batch it belongs to.
@@ -233,7 +235,11 @@ def batches(
             source, seed=seed, step=step, batch_size=batch_size, augment=augment, rows=rows
         )
 
-    return image_folder.map_ahead(at, itertools.count(first_step), workers=1, ahead=prefetch)
+    def from_step(first: int) -> np.ndarray:
+        return np.stack([at(step) for step in range(first, first + steps)])
+
+    firsts = itertools.count(first_step, steps)
+    return image_folder.map_ahead(from_step, firsts, workers=1, ahead=prefetch)
 
 
 # Batches of different steps alternate between few epochs: two where a batch straddles a boundary,

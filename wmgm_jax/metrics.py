@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,9 @@ class MetricsFile:
 class Reporter:
     """Gathers the metrics of a stage's steps on the devices, and reports their means."""
 
-    # Steps that the devices may lag behind the host: enough that they never wait for it, few
+    # Calls that the devices may lag behind the host: enough that they never wait for it, few
     # enough that a pre-empted run stops at once.
-    _STEPS_AHEAD = 2
+    _CALLS_AHEAD = 2
 
     def __init__(self, workdir: Path, name: str, stage: Stage, first_step: int):
         """
@@ -103,12 +103,14 @@ class Reporter:
             self._file = MetricsFile(workdir / "metrics.jsonl", name, first_step)
             self._events = _tensorboard_writer(workdir / "tensorboard" / name)
 
-    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """Keeps the metrics of a step as `jax.pmap` returned them."""
-        self._pending.append((step, jax.tree.map(lambda x: x.addressable_data(0), metrics)))
-        self._bar.update()
-        if len(self._pending) > self._STEPS_AHEAD:
-            jax.block_until_ready(self._pending[-1 - self._STEPS_AHEAD])
+    def add(self, step: int, metrics: Sequence[Mapping[str, jax.Array]]) -> None:
+        """Keeps the metrics of the steps of one call, the first being `step`, as `jax.pmap`
+        returned them."""
+        self._pending += enumerate(jax.tree.map(lambda x: x.addressable_data(0), metrics), step)
+        self._bar.update(len(metrics))
+        steps_ahead = self._CALLS_AHEAD * len(metrics)
+        if len(self._pending) > steps_ahead:
+            jax.block_until_ready(self._pending[-1 - steps_ahead])
 
     def measures(self, step: int, values: Mapping[str, float]) -> None:
         """Writes measures taken after `step` steps."""

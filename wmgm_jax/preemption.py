@@ -20,7 +20,7 @@ class Preemption:
     A second SIGINT finds its former handler, which stops at once.
 
     With several hosts JAX's own service watches for the signal, and agrees with the other hosts
-    on the step after which all of them save.
+    on the call after which all of them save.
     """
 
     def __enter__(self) -> "Preemption":
@@ -46,8 +46,9 @@ class Preemption:
             _log.warning("stopping after this step; Ctrl-C again stops at once")
             signal.signal(number, self._former[number])
 
-    def requested(self, step: int) -> bool:
-        """Whether to save after `step` and stop; every host gets the same answer."""
+    def requested(self, call: int) -> bool:
+        """Whether to save and stop after the call of a device of this number, which goes up by one
+        from call to call; every host gets the same answer."""
         if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
+            return multihost_utils.reached_preemption_sync_point(call)
         return self._received

@@ -1,9 +1,9 @@
 """The one training loop, for every stage of every system.
 
-A step is a pure function of the state, in which every player of the stage moves once, and runs
-under `jax.pmap` over the devices. What a run computes at a step depends on the seed and the step
-alone, and its whole state is in its checkpoints, so that a run that is killed and started again
-ends where it would have ended.
+A step is a pure function of the state, in which every player of the stage moves once. One call
+takes a few of them under `jax.pmap` over the devices, and all else happens between two calls. What
+a run computes at a step depends on the seed and the step alone, and its whole state is in its
+checkpoints, so that a run that is killed and started again ends where it would have ended.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from wmgm_jax.preemption import Preempted, Preemption
 from wmgm_jax.progress import Progress
 from wmgm_jax.runs import Run, check_same_units, selected_stages
 from wmgm_jax.systems.interface import Stage
-from wmgm_jax.train_step import TrainState, due_players, init_state, make_train_step
+from wmgm_jax.train_step import TrainState, due_players, init_state, make_train_steps
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
     every, first_step = run.config.train, int(state.step)
     is_first_host = jax.process_index() == 0
     state = replicate(state)
-    step_fns = _compile_steps(run, name, stage, state)
+    programs = _compile_steps(run, name, stage, state)
     progress = Progress(run, name, stage, first_step)
     images = data.batches(
         run.train,
@@ -73,20 +73,21 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
         batch_size=batch_size,
         augment=run.config.data.augment,
         rows=_rows_of_this_host(batch_size),
+        steps=every.steps_per_call,
     )
     reporter = Reporter(run.workdir, name, stage, first_step)
     with contextlib.ExitStack() as stack:
         for resource in (images, reporter, progress):
             stack.enter_context(contextlib.closing(resource))
         preemption = stack.enter_context(Preemption())
-        for step in range(first_step, num_steps):
-            step_fn = step_fns[due_players(stage, step)]
-            state, metrics = step_fn(state, _split_over_devices(next(images)))
+        for step in range(first_step, num_steps, every.steps_per_call):
+            program = programs[_dues(run, stage, step)]
+            state, metrics = program(state, _split_over_devices(next(images)))
             reporter.add(step, metrics)
 
-            done = step + 1
+            done = step + every.steps_per_call
             is_last = done == num_steps
-            is_preempted = preemption.requested(done)
+            is_preempted = preemption.requested(done // every.steps_per_call)
             saves = done % every.checkpoint_every == 0 or is_last or is_preempted
             measures = done % run.config.evaluation.every == 0 or is_last
             # A report comes before each checkpoint, for it stops at what is not finite.
@@ -105,7 +106,7 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
             if is_preempted:
                 break
         # A signal may have come while the last step was measured, with more stages to come.
-        is_preempted = is_preempted or preemption.requested(num_steps + 1)
+        is_preempted = is_preempted or preemption.requested(done // every.steps_per_call + 1)
     checkpoints.wait()
     if is_preempted:
         raise Preempted(f"{name}: saved step {done}; the same command goes on from there")
@@ -113,25 +114,31 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
 
 def _compile_steps(
     run: Run, name: str, stage: Stage, state: TrainState
-) -> dict[tuple[str, ...], Callable]:
-    """The programs of the steps that are left, by the players that move in them.
+) -> dict[tuple[tuple[str, ...], ...], Callable]:
+    """The programs of the calls that are left, by what `_dues` says of them.
 
-    One program for each set of players that move together, and no branch inside: what a branch
-    holds runs slower on a CPU.
+    One program for each, and no branch inside: what a branch holds runs slower on a CPU.
     """
     start = time.monotonic()
-    shape = (stage.settings.batch_size // jax.process_count(), *run.train.image_shape)
+    per_call = run.config.train.steps_per_call
+    shape = (per_call, stage.settings.batch_size // jax.process_count(), *run.train.image_shape)
     dtype = np.uint8 if run.train.units is None else np.float32
     images = _split_over_devices(np.zeros(shape, dtype))
-    steps = range(int(_first_device(state.step)), stage.settings.num_steps)
-    kinds = list(dict.fromkeys(due_players(stage, step) for step in steps))
+    steps = range(int(_first_device(state.step)), stage.settings.num_steps, per_call)
+    kinds = list(dict.fromkeys(_dues(run, stage, step) for step in steps))
     programs = {}
-    for i, due in enumerate(kinds, 1):
+    for i, dues in enumerate(kinds, 1):
         _log.info("%s: compiling program %d of %d", name, i, len(kinds))
-        step_fn = jax.pmap(make_train_step(stage, due), BATCH_AXIS, donate_argnums=0)
-        programs[due] = step_fn.lower(state, images).compile()
+        steps_fn = jax.pmap(make_train_steps(stage, dues), BATCH_AXIS, donate_argnums=0)
+        programs[dues] = steps_fn.lower(state, images).compile()
     _log.info("%s: compiled in %.0f s", name, time.monotonic() - start)
     return programs
+
+
+def _dues(run: Run, stage: Stage, first: int) -> tuple[tuple[str, ...], ...]:
+    """`due_players` of each step of the call that begins with step `first`."""
+    steps = range(first, first + run.config.train.steps_per_call)
+    return tuple(due_players(stage, step) for step in steps)
 
 
 def _first_state(run: Run, name: str, stage: Stage) -> TrainState:
@@ -225,5 +232,7 @@ def _rows_of_this_host(batch_size: int) -> slice:
 
 
 def _split_over_devices(images: np.ndarray) -> jax.Array:
-    """This host's `[b, H, W, C]` as `[devices, b / devices, H, W, C]`."""
-    return _over_devices(images.reshape(jax.local_device_count(), -1, *images.shape[1:]))
+    """This host's `[K, b, H, W, C]` as `[devices, K, b / devices, H, W, C]`."""
+    steps, devices = len(images), jax.local_device_count()
+    parts = images.reshape(steps, devices, -1, *images.shape[2:])
+    return _over_devices(parts.swapaxes(0, 1))

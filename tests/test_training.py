@@ -1,0 +1,89 @@
+"""The calls of the training loop, on a stage of two numbers that compiles at once."""
+
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import tiny
+from wmgm_jax import data, train_step, training
+from wmgm_jax.networks.layers import BATCH_AXIS
+from wmgm_jax.systems.interface import Player, Stage
+
+COUNT = 8
+
+
+def stage_of_two():
+    """p learns the images' mean, q at every fourth step p."""
+    optimizer = tiny.get_config().score.optimizer
+
+    def p_loss(params, batch_stats, batch):
+        draws = jax.vmap(jax.random.normal)(batch.keys)
+        loss = jnp.mean((params["p"] - jnp.mean(batch.images) - 0.1 * draws) ** 2)
+        return loss, ({"p_loss": loss}, batch_stats)
+
+    def q_loss(params, batch_stats, batch):
+        loss = (params["q"] - params["p"]) ** 2
+        return loss, ({"q_loss": loss}, batch_stats)
+
+    return Stage(
+        settings=tiny.get_config().score,
+        init=lambda key: ({"p": jnp.zeros(()), "q": jnp.ones(())}, {}),
+        players={"p": Player(p_loss, optimizer), "q": Player(q_loss, optimizer, every=4)},
+        export=lambda params, batch_stats: params,
+        compare=None,
+        is_paired=False,
+    )
+
+
+def trained(stage, images, per_call):
+    """The state after a step an image batch `[COUNT, b, H, W, C]`, and the metrics of each step."""
+    dues = [train_step.due_players(stage, step) for step in range(COUNT)]
+    state, everything = first_state(stage), []
+    for first in range(0, COUNT, per_call):
+        call = slice(first, first + per_call)
+        program = jax.pmap(train_step.make_train_steps(stage, dues[call]), BATCH_AXIS)
+        state, values = program(state, images[call][None])
+        everything += values
+    return state, everything
+
+
+def first_state(stage):
+    init = jax.jit(functools.partial(train_step.init_state, stage, {}))
+    return training.replicate(init(jax.random.key(0)))
+
+
+def test_several_steps_a_call_are_those_steps(monkeypatch):
+    """q moves at the first step of a call, at none, or at two; the loop runs, or is written out."""
+    stage = stage_of_two()
+    images = np.random.default_rng(0).integers(0, 256, (COUNT, 4, 2, 2, 1), np.uint8)
+    expected = trained(stage, images, 1)
+    assert len({float(values["p_loss"][0]) for values in expected[1]}) == COUNT
+    for per_call, unroll in [(2, 0), (8, 1)]:
+        monkeypatch.setattr(train_step, "_unroll", lambda length, unroll=unroll: unroll)
+        actual = trained(stage, images, per_call)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), actual, expected)
+
+
+@pytest.mark.parametrize("dues", [[("p", "q")], [("p", "q"), ("p",), ("p",)]])
+def test_no_loop_runs_around_gradients_on_a_cpu(dues, monkeypatch):
+    """Not even of one turn: those of convolutions would be slow in it."""
+    step = lambda state, images: (state + jnp.sum(images), {})  # noqa: E731
+    monkeypatch.setattr(train_step, "make_train_step", lambda stage, due: step)
+    program = jax.jit(train_step.make_train_steps(None, dues))
+    assert "while" not in program.lower(0.0, jnp.zeros((len(dues), 1))).as_text()
+
+
+def test_a_call_writes_the_state_where_it_was():
+    """Twice the memory otherwise, and a copy of the state at every call."""
+    config = tiny.get_config()
+    config.train.steps_per_call = 4
+    source = data.open_source(source="embedded", split="train", image_size=(8, 8), channels=3)
+    run, stage = types.SimpleNamespace(config=config, train=source), stage_of_two()
+    state = first_state(stage)
+    (program,) = training._compile_steps(run, "two", stage, state).values()
+    memory = program.memory_analysis()
+    assert memory.alias_size_in_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
