@@ -246,7 +246,9 @@ def _accumulated_gradient(loss: Callable, accumulate: int) -> Callable:
             return (batch_stats, jax.tree.map(jnp.add, sums, new)), None
 
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        (batch_stats, sums), _ = jax.lax.scan(add, (batch_stats, zeros), micros)
+        (batch_stats, sums), _ = jax.lax.scan(
+            add, (batch_stats, zeros), micros, unroll=_unroll(accumulate)
+        )
         return *jax.tree.map(lambda x: x / accumulate, sums), batch_stats
 
     return accumulated
