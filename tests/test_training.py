@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from wmgm_jax import data, train_step, training
+from wmgm_jax import data, metrics, train_step, training
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems.interface import Player, Stage
 
@@ -87,3 +87,24 @@ def test_a_call_writes_the_state_where_it_was():
     (program,) = training._compile_steps(run, "two", stage, state).values()
     memory = program.memory_analysis()
     assert memory.alias_size_in_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+
+
+def test_the_share_of_time_that_waits_for_images(tmp_path, monkeypatch):
+    now = [0.0]
+    clock = types.SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(metrics, "time", clock)
+    reporter = metrics.Reporter(tmp_path, "two", stage_of_two(), first_step=0)
+    with reporter.waiting():
+        now[0] += 2
+    with reporter.paused():
+        now[0] += 100
+    now[0] += 6
+    reporter.add(0, [{"p_loss": jnp.zeros(1)}, {"p_loss": jnp.ones(1)}])
+    reporter.report()
+    now[0] += 1
+    reporter.add(2, [{"p_loss": jnp.zeros(1)}] * 2)
+    reporter.report()
+    reporter.close()
+    first, second = metrics.read_metrics(tmp_path / "metrics.jsonl")
+    assert first | {"step": 2, "p_loss": 0.5, "steps_per_second": 0.25, "data_wait": 0.25} == first
+    assert second | {"step": 4, "steps_per_second": 2, "data_wait": 0} == second

@@ -90,6 +90,7 @@ class Reporter:
         self._name, self._stage = name, stage
         self._pending: list[tuple[int, Any]] = []
         self._window_start = time.monotonic()
+        self._seconds_waited = 0.0
         self._writes = jax.process_index() == 0
         self._bar = tqdm(
             total=stage.settings.num_steps,
@@ -143,8 +144,10 @@ class Reporter:
         seconds = time.monotonic() - self._window_start
         means = {metric: float(np.mean(series)) for metric, series in values.items()}
         means["steps_per_second"] = len(window) / seconds
+        means["data_wait"] = self._seconds_waited / seconds
         done = window[-1][0] + 1
         self._pending, self._window_start = [], time.monotonic()
+        self._seconds_waited = 0.0
         if self._writes:
             self._publish(done, means)
 
@@ -173,6 +176,13 @@ class Reporter:
         start = time.monotonic()
         yield
         self._window_start += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A block that waits for images, of whose share of the time the next report tells."""
+        start = time.monotonic()
+        yield
+        self._seconds_waited += time.monotonic() - start
 
     def close(self) -> None:
         self._bar.close()

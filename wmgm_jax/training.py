@@ -81,8 +81,10 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
             stack.enter_context(contextlib.closing(resource))
         preemption = stack.enter_context(Preemption())
         for step in range(first_step, num_steps, every.steps_per_call):
+            with reporter.waiting():
+                batches = next(images)
             program = programs[_dues(run, stage, step)]
-            state, metrics = program(state, _split_over_devices(next(images)))
+            state, metrics = program(state, _split_over_devices(batches))
             reporter.add(step, metrics)
 
             done = step + every.steps_per_call
