@@ -8,10 +8,15 @@ from conftest import TINY
 
 
 def test_log_lines_tell_of_compiling_and_of_every_report(run, tmp_path):
-    code, _, log = run(TINY, f"--workdir={tmp_path}", "--config.stages=score")
+    flags = (TINY, f"--workdir={tmp_path}", "--config.stages=score")
+    code, _, log = run(*flags, JAX_LOG_COMPILES="1")
     assert code == 0, log
     compiling = r"score: compiling program 1 of 1\n.*score: compiled in \d+ s\n.*score 2/12"
     assert re.search(compiling, log, re.S)
+    # Pictures, measures and checkpoints have their programs from step 6 on.
+    before, after = log.split("score 6: ")
+    assert "Finished XLA compilation" in before
+    assert "Compiling" not in after.split("score 12/12")[0].split("score 8/12")[1]
 
 
 def test_tensorboard_holds_what_metrics_jsonl_holds(run, tmp_path):
