@@ -25,7 +25,7 @@ import wmgm_jax
 from experiments import comparison, measuring
 from experiments.figures import write_figure
 from experiments.tables import headlines, write_table
-from wmgm_jax import cli, data, files, image_folder, runs, sampling
+from wmgm_jax import cli, data, files, runs, sampling
 from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate
 from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.evaluation.outputs import load_inception
@@ -78,7 +78,7 @@ def main() -> None:
 def measured(images: data.Source, run: runs.Run, inception: Inception | None) -> dict[str, float]:
     """The measures that a table shows, by their labels, against the run's validation images."""
     sets = ImageSets(images, data.subset(run.valid, run.config.evaluation.reference_images))
-    cache = image_folder.cache_folder(run.config.data.cache_dir)
+    cache = files.cache_folder(run.config.data.cache_dir)
     measures = evaluate(sets, run.config.wavelet.levels, inception, cache)["measures"]
     return headlines(measures)
 

@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from experiments.figures import write_figure
 from experiments.tables import write_table
-from wmgm_jax import cli, data, image_folder, runs
+from wmgm_jax import cli, data, files, runs
 from wmgm_jax.evaluation import ImageSets, evaluate
 from wmgm_jax.evaluation.outputs import load_inception
 from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE
@@ -53,7 +53,7 @@ def main() -> None:
             sets,
             config.wavelet.levels,
             inception,
-            image_folder.cache_folder(config.data.cache_dir),
+            files.cache_folder(config.data.cache_dir),
         )
         rows.append({"distortion": kind, "strength": strength, **values(tree["measures"])})
         write_table(out / "measures", rows)

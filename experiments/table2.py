@@ -27,7 +27,7 @@ from absl import flags
 from experiments import comparison
 from experiments.figures import rows_of_images, write_figure
 from experiments.tables import headlines, write_table
-from wmgm_jax import cli, data, image_folder, inspection, runs, sampling
+from wmgm_jax import cli, data, files, inspection, runs, sampling
 from wmgm_jax.evaluation import ImageSets, evaluate, reconstructed
 from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.evaluation.outputs import load_inception
@@ -100,7 +100,7 @@ def measured(
 ) -> dict[str, float]:
     """The measures that a table shows, by their labels."""
     sets = ImageSets(data.from_array(rebuilt), data.from_array(true))
-    cache = image_folder.cache_folder(run.config.data.cache_dir)
+    cache = files.cache_folder(run.config.data.cache_dir)
     measures = evaluate(sets, run.config.wavelet.levels, inception, cache)["measures"]
     measures |= reconstructed(rebuilt, true)
     return headlines(measures)

@@ -27,7 +27,6 @@ from wmgm_jax.image_folder import (
     SKIPS_NAMED,
     SKIPS_PERCENT,
     VALIDATION_FOLDERS,
-    cache_folder,
     one_line,
 )
 from wmgm_jax.units import Moments, Units
@@ -119,7 +118,7 @@ def open_arrays(
     """
     key = f"--config.data.source 'array:{path}'"
     root, train, valid = _find(path, key, missing_hint)
-    cache = cache_folder(cache_dir)
+    cache = files.cache_folder(cache_dir)
     found = tuple(_npy(root, place, cache, key) for place in [*train, *valid])
     starts = np.cumsum([0, *(_check(file, shape, key) for file in found)])
     if valid:

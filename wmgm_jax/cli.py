@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+import jax
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
@@ -13,6 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
+from wmgm_jax.files import cache_folder
 from wmgm_jax.preemption import Preempted
 
 _EXIT_USER_ERROR = 2
@@ -67,6 +69,7 @@ def run(command: Callable[[], None]) -> None:
         if len(argv) > 1:
             _fail(f"unexpected argument {argv[1]!r}: all arguments are flags; see --help")
         _log_to_stderr()
+        _keep_compiled_programs()
         try:
             with logging_redirect_tqdm([_log]):
                 command()
@@ -113,6 +116,13 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         _fail(str(error))
     except Exception as error:  # A config file is code, which may raise anything.
         _fail(f"--config cannot be loaded: {type(error).__name__}: {_one_line(error)}")
+
+
+def _keep_compiled_programs() -> None:
+    """Compiled programs are kept in the user's cache folder, or where JAX's own setting says, so
+    that a command that starts again - after pre-emption, or to sample - does not compile again."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder("") / "compiled"))
 
 
 def _log_to_stderr() -> None:

@@ -16,6 +16,12 @@ from PIL import Image
 from wmgm_jax.errors import UserError
 
 
+def cache_folder(cache_dir: str) -> Path:
+    """The folder of the cache: `cache_dir`, or the user's where that is empty."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "wmgm_jax"
+    return Path(cache_dir or default).expanduser()
+
+
 @contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """A binary file that appears under `path` when the block ends, and not if it raises.

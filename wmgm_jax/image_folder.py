@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from wmgm_jax.errors import UserError
+from wmgm_jax.files import cache_folder
 
 _log = logging.getLogger(__name__)
 
@@ -193,12 +194,6 @@ def map_ahead(
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def cache_folder(cache_dir: str) -> Path:
-    """The folder of the cache: `cache_dir`, or the user's where that is empty."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "wmgm_jax"
-    return Path(cache_dir or default).expanduser()
 
 
 def _find_images(

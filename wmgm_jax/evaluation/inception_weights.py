@@ -29,7 +29,8 @@ from flax import traverse_util
 
 from wmgm_jax import files
 from wmgm_jax.errors import UserError
-from wmgm_jax.image_folder import cache_folder, one_line
+from wmgm_jax.files import cache_folder
+from wmgm_jax.image_folder import one_line
 from wmgm_jax.networks.inception import InceptionV3
 
 URL = (

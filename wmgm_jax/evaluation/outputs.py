@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wmgm_jax import data, files, image_folder
+from wmgm_jax import data, files
 from wmgm_jax.errors import UserError
 from wmgm_jax.evaluation import (
     HEADLINES,
@@ -75,7 +75,7 @@ def write(subject: Subject, folder: Path, settings: ConfigDict, cache_dir: str) 
     for name, source in (("generated", sets.generated), ("reference", sets.reference)):
         if len(source) < _FEW:
             _log.warning("only %d %s images: the measures say little", len(source), name)
-    cache = image_folder.cache_folder(cache_dir)
+    cache = files.cache_folder(cache_dir)
     inception = None
     if sets.generated.units is None:
         inception = load_inception(settings.inception_weights, cache_dir)
