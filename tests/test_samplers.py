@@ -1,24 +1,35 @@
 """The samplers against the Gaussian case, where what they must return is known exactly.
 
-For data N(0, diag(lambda)) the score is -x / (alpha^2 lambda + sigma^2), a step of Euler-Maruyama
-is linear, and the variance of every coordinate follows a recursion of its own. Here it runs in
-float64 and knows nothing of the package.
+For data N(0, diag(lambda)) the score is -x / (alpha^2 lambda + sigma^2), every sampler is linear,
+and the variance of every coordinate of its result follows a recursion of its own, here in float64:
+`experiments/linear_samplers.py`, and for Euler-Maruyama, whose steps depend on the schedule, below.
 """
 
 import functools
+from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments import linear_samplers
 from wmgm_jax import samplers
-from wmgm_jax.sde import OUProcess
+from wmgm_jax.sde import SPACINGS, OUProcess
 
 # Condition number 1e5.
 EIGENVALUES = np.geomspace(1e-3, 1e2, 64)
 
+# Of the coarsest band of real faces.
+MEASURED = np.load(
+    Path(__file__).parents[1] / "experiments/results/few_steps/spectra.npz", allow_pickle=False
+)["faces128, scale 2"]
+
 each_schedule = pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+each_sampler = pytest.mark.parametrize("name", samplers.SAMPLERS)
+stochastic = pytest.mark.parametrize("name", ["euler_maruyama", "ancestral"])
 
 
 def alpha_and_g_squared(schedule, t):
@@ -44,13 +55,15 @@ def euler_maruyama_variance(schedule, times, eigenvalues=EIGENVALUES):
     return variance
 
 
-def wasserstein_error(variance):
-    """Squared Wasserstein-2 distance of N(0, diag(variance)) to the data, relative to its power."""
-    return np.sum((np.sqrt(variance) - np.sqrt(EIGENVALUES)) ** 2) / np.sum(EIGENVALUES)
+def expected_variance(name, schedule, times):
+    if name == "euler_maruyama":
+        return euler_maruyama_variance(schedule, times)
+    alpha = [alpha_and_g_squared(schedule, np.float64(t))[0] for t in times]
+    return linear_samplers.SAMPLERS[name](-np.log(alpha), EIGENVALUES)
 
 
-def gaussian_score(process):
-    eigenvalues = jnp.asarray(EIGENVALUES, jnp.float32)
+def gaussian_score(process, eigenvalues=EIGENVALUES):
+    eigenvalues = jnp.asarray(eigenvalues, jnp.float32)
 
     def score_fn(x, t):
         alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
@@ -59,11 +72,11 @@ def gaussian_score(process):
     return score_fn
 
 
-@functools.partial(jax.jit, static_argnames=("process", "count"))
-def draw(process, times, key, count):
+@functools.partial(jax.jit, static_argnames=("name", "process", "count"))
+def draw(name, process, times, key, count):
     """`[count, len(EIGENVALUES)]` samples."""
     shape = (count, len(EIGENVALUES))
-    return samplers.sample("euler_maruyama", gaussian_score(process), process, times, key, shape)
+    return samplers.sample(name, gaussian_score(process), process, times, key, shape)
 
 
 @pytest.fixture
@@ -82,14 +95,17 @@ def exact_variance(monkeypatch):
     monkeypatch.setattr(samplers, "fold_in", lambda key, data: data)
     monkeypatch.setattr(samplers, "normal", impulse)
 
-    @functools.partial(jax.jit, static_argnames="process")
-    def responses(process, times):
-        shape = (len(times) + 1, len(EIGENVALUES))
-        return samplers.sample(
-            "euler_maruyama", gaussian_score(process), process, times, jax.random.key(0), shape
-        )
+    @functools.partial(jax.jit, static_argnames=("name", "process", "size"))
+    def responses(name, process, times, eigenvalues, size):
+        score_fn = gaussian_score(process, eigenvalues)
+        shape = (len(times) + 1, size)
+        return samplers.sample(name, score_fn, process, times, jax.random.key(0), shape)
 
-    return lambda process, times: np.sum(np.float64(responses(process, times)) ** 2, axis=0)
+    def variance(name, process, times, eigenvalues=EIGENVALUES):
+        drawn = responses(name, process, times, eigenvalues, len(eigenvalues))
+        return np.sum(np.float64(drawn) ** 2, axis=0)
+
+    return variance
 
 
 def test_recursion_has_the_closed_form_of_white_data():
@@ -104,15 +120,85 @@ def test_recursion_has_the_closed_form_of_white_data():
     assert variance[0] == pytest.approx((1 - dt) ** 2 * before_last, rel=1e-12)
 
 
+@each_sampler
 @each_schedule
-@pytest.mark.parametrize("num_steps", [1, 4, 16, 64])
-def test_variance_is_exact(exact_variance, schedule, num_steps):
+@pytest.mark.parametrize("num_steps", [1, 2, 5, 32])
+def test_variance_is_exact(exact_variance, name, schedule, num_steps):
     process = OUProcess(schedule)
-    for spacing in ("uniform", "quadratic", "logsnr"):
+    for spacing in SPACINGS:
         times = process.times(num_steps, spacing)
-        expected = euler_maruyama_variance(schedule, times)
-        # Where the factor of a step all but vanishes, the rounding of its terms is what remains.
-        np.testing.assert_allclose(exact_variance(process, times), expected, rtol=5e-4)
+        expected = np.sqrt(expected_variance(name, schedule, times))
+        found = np.sqrt(exact_variance(name, process, times))
+        # At T little of x is data, and float32 knows the data to some 1e-5 of the largest.
+        np.testing.assert_allclose(found, expected, rtol=3e-4, atol=5e-5 * expected.max())
+
+
+# The relative squared Wasserstein-2 error that each is known to reach: `linear-beta` is a grid
+# uniform in the time of the linear schedule, for the papers' process.
+KNOWN_ERRORS = [
+    ("euler_maruyama", "uniform", {4: 0.674, 8: 0.210, 16: 0.085, 32: 0.031, 256: 0.0017}),
+    ("euler_maruyama", "linear-beta", {4: 0.196, 8: 0.105, 16: 0.043, 32: 0.015, 256: 0.0003}),
+    ("ancestral", "linear-beta", {4: 0.213, 8: 0.094, 16: 0.033, 32: 0.011, 256: 0.0003}),
+    ("ddim", "quadratic", {4: 0.135, 8: 0.045, 16: 0.014, 32: 0.004, 256: 0.0001}),
+    ("dpmpp_2m", "logsnr", {4: 0.024, 6: 0.0014, 8: 0.0008}),
+    ("dpmpp_2m", "optimal", {4: 0.0083, 5: 0.0019, 6: 0.00045, 8: 0.00011, 16: 0.0004}),
+]
+
+
+@pytest.mark.parametrize(("name", "spacing", "known"), KNOWN_ERRORS)
+def test_few_steps_reach_the_known_errors(exact_variance, name, spacing, known):
+    process = OUProcess(T=4.0 if spacing == "logsnr" else 5.0)
+    for num_steps, bound in known.items():
+        if spacing == "linear-beta":
+            linear = OUProcess("linear")
+            times = np.append(linear.integral(linear.times(num_steps)[:-1]), 0.0)
+        else:
+            # The last noise level before 0: B = 0.03 of four steps, 0.003 of more.
+            sigma_min = np.sqrt(-np.expm1(-2 * (0.03 if num_steps == 4 else 0.003)))
+            times = process.times(num_steps, spacing, sigma_min)
+        variance = exact_variance(name, process, times, MEASURED)
+        error = linear_samplers.relative_error(variance, MEASURED)
+        # The bounds are rounded, and of another estimate of the same spectrum.
+        assert error < 1.03 * bound + 5e-5, (num_steps, error)
+        assert error > 0.5 * bound or spacing == "optimal", (num_steps, error)
+
+
+def test_four_evaluations_reach_sixteen_of_euler_maruyama_and_six_256(exact_variance):
+    process = OUProcess("linear")
+
+    def error(name, num_steps, spacing):
+        variance = exact_variance(name, process, process.times(num_steps, spacing), MEASURED)
+        return linear_samplers.relative_error(variance, MEASURED)
+
+    assert error("dpmpp_2m", 4, "optimal") < 0.5 * error("euler_maruyama", 16, "uniform")
+    papers = OUProcess("constant", T=5.0)
+    variance = exact_variance("euler_maruyama", papers, papers.times(256), MEASURED)
+    assert error("dpmpp_2m", 6, "optimal") < linear_samplers.relative_error(variance, MEASURED)
+
+
+@pytest.mark.parametrize("name", [n for n in samplers.SAMPLERS if n != "euler_maruyama"])
+@hypothesis.settings(max_examples=20, deadline=None)
+@hypothesis.given(
+    grid=st.lists(st.floats(0.0625, 5.0, width=32), min_size=4, max_size=4, unique=True),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_data_without_variance_are_found_on_any_grid(name, grid, seed):
+    # Where all data are m, the score is -(x - alpha m) / sigma^2 and every denoised x is m.
+    process, m = OUProcess(), jnp.linspace(-2, 2, 5)
+
+    @jax.jit
+    def run(times, key):
+        def score_fn(x, t):
+            alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
+            return -(x - alpha * m) / sigma**2
+
+        return samplers.sample(name, score_fn, process, times, key, (3, 5))
+
+    times = np.array([*sorted(grid, reverse=True), 0.0], np.float32)
+    hypothesis.assume(np.all(times[:-2] / times[1:-1] > 1.01))
+    x = run(times, jax.random.key(seed))
+    # float32 sees alpha m beside sigma eps.
+    np.testing.assert_allclose(x, np.broadcast_to(m, (3, 5)), atol=1e-6 * np.exp(times[0]) + 1e-5)
 
 
 @each_schedule
@@ -120,7 +206,9 @@ def test_error_falls_with_the_square_of_the_step(exact_variance, schedule):
     # Late enough an end that what x_T lacks of the data does not show beside the steps' error.
     process = OUProcess(schedule, T={"constant": 5.0, "linear": 1.0, "cosine": 0.98}[schedule])
     errors = [
-        wasserstein_error(exact_variance(process, process.times(num_steps)))
+        linear_samplers.relative_error(
+            exact_variance("euler_maruyama", process, process.times(num_steps)), EIGENVALUES
+        )
         for num_steps in (16, 64, 256)
     ]
     # A first-order method: a quarter of the step leaves a quarter of the error in the standard
@@ -129,13 +217,21 @@ def test_error_falls_with_the_square_of_the_step(exact_variance, schedule):
     assert errors[2] < errors[1] / 12
 
 
-@each_schedule
-@pytest.mark.parametrize("spacing", ["uniform", "logsnr"])
-def test_samples_have_that_variance(schedule, spacing):
+@pytest.mark.parametrize(
+    ("name", "schedule", "spacing"),
+    [
+        ("euler_maruyama", "constant", "logsnr"),
+        ("euler_maruyama", "linear", "uniform"),
+        ("euler_maruyama", "cosine", "uniform"),
+        ("ancestral", "cosine", "logsnr"),
+        ("dpmpp_2m", "linear", "optimal"),
+    ],
+)
+def test_samples_have_that_variance(name, schedule, spacing):
     process, count = OUProcess(schedule), 8192
     times = process.times(16, spacing)
-    x = np.float64(draw(process, times, jax.random.key(0), count))
-    variance = euler_maruyama_variance(schedule, times)
+    x = np.float64(draw(name, process, times, jax.random.key(0), count))
+    variance = expected_variance(name, schedule, times)
     means = x.mean(0) / np.sqrt(variance / count)
     variances = (np.mean(x**2, 0) / variance - 1) / np.sqrt(2 / count)
     # In standard errors: each coordinate, and all of them together.
@@ -165,7 +261,21 @@ def test_last_step_adds_no_noise(schedule):
     assert np.all(run(2, seed=4) != run(2, seed=5))
 
 
-def test_an_image_depends_on_its_own_key_alone():
+def test_the_last_ancestral_step_adds_no_noise():
+    process = OUProcess("linear")
+    x = jax.random.normal(jax.random.key(3), (5, len(EIGENVALUES)))
+
+    @functools.partial(jax.jit, static_argnames="num_steps")
+    def run(num_steps, seed):
+        times, key = process.times(num_steps), jax.random.key(seed)
+        return samplers.ancestral(gaussian_score(process), process, times, key, x)
+
+    np.testing.assert_array_equal(run(1, seed=4), run(1, seed=5))
+    assert np.all(run(2, seed=4) != run(2, seed=5))
+
+
+@stochastic
+def test_an_image_depends_on_its_own_key_alone(name):
     process = OUProcess("linear")
     keys = jax.random.split(jax.random.key(5), 6)
 
@@ -173,7 +283,7 @@ def test_an_image_depends_on_its_own_key_alone():
     def run(keys):
         shape = (len(keys), 4, 4, 3)
         return samplers.sample(
-            "euler_maruyama", lambda x, t: -jnp.tanh(x), process, process.times(5), keys, shape
+            name, lambda x, t: -jnp.tanh(x), process, process.times(5), keys, shape
         )
 
     together = run(keys)
@@ -190,23 +300,25 @@ def test_images_and_pixels_are_independent():
     process = OUProcess("linear")
     one_key = jax.random.key(6)
     for key in (one_key, jax.random.split(one_key, 4096)):
-        x = np.float64(draw(process, process.times(8), key, 4096))
+        x = np.float64(draw("euler_maruyama", process, process.times(8), key, 4096))
         # One row a pixel of an even or of an odd image.
         x = np.concatenate([x[::2], x[1::2]], axis=1).T
         correlations = np.corrcoef(x) - np.eye(len(x))
         assert np.max(np.abs(correlations)) < 5 / np.sqrt(2048)
 
 
-def test_the_key_decides():
+@each_sampler
+def test_the_key_decides(name):
     process = OUProcess()
     one, again, other = (
-        draw(process, process.times(4), jax.random.key(seed), 2) for seed in (7, 7, 8)
+        draw(name, process, process.times(4), jax.random.key(seed), 2) for seed in (7, 7, 8)
     )
     np.testing.assert_array_equal(one, again)
     assert np.all(one != other)
 
 
-def test_score_is_traced_once_for_all_steps_and_calls():
+@each_sampler
+def test_score_is_traced_once_for_all_steps_and_calls(name):
     process, traces = OUProcess("cosine"), 0
 
     def score_fn(x, t):
@@ -218,7 +330,7 @@ def test_score_is_traced_once_for_all_steps_and_calls():
 
     @jax.jit
     def run(times, key):
-        return samplers.sample("euler_maruyama", score_fn, process, times, key, (4, 8, 8, 3))
+        return samplers.sample(name, score_fn, process, times, key, (4, 8, 8, 3))
 
     for seed in range(2):
         run(process.times(64), jax.random.key(seed))
@@ -226,19 +338,23 @@ def test_score_is_traced_once_for_all_steps_and_calls():
     assert traces == 1
 
 
-def test_score_is_evaluated_at_the_start_of_every_step():
+@each_sampler
+def test_when_the_score_is_evaluated(name):
     process, seen = OUProcess("constant"), []
 
     def score_fn(x, t):
         jax.debug.callback(lambda t: seen.append(np.array(t)), t, ordered=True)
         return -x
 
-    times = process.times(7, "quadratic")
+    times = process.times(5, "quadratic")
     jax.block_until_ready(
-        samplers.sample("euler_maruyama", score_fn, process, times, jax.random.key(0), (3, 2))
+        samplers.sample(name, score_fn, process, times, jax.random.key(0), (3, 2))
     )
     jax.effects_barrier()
-    np.testing.assert_array_equal(np.array(seen), np.repeat(times[:-1, None], 3, axis=1))
+    # At the start of every step; by Heun's method at the end, too, where that is above 0.
+    at = [times[0], *np.repeat(times[1:-1], 2)] if name == "heun" else times[:-1]
+    np.testing.assert_array_equal(np.array(seen), np.repeat(np.array(at)[:, None], 3, axis=1))
+    assert len(seen) == samplers.evaluations(name, 5)
 
 
 def test_unknown_sampler():

@@ -7,10 +7,9 @@ import pytest
 import scipy.integrate
 
 from wmgm_jax import sde
-from wmgm_jax.sde import OUProcess
+from wmgm_jax.sde import SPACINGS, OUProcess
 
 SCHEDULES = ("constant", "linear", "cosine")
-SPACINGS = ("uniform", "quadratic", "logsnr")
 HORIZONS = {"constant": 5.0, "linear": 1.0, "cosine": 0.97}
 
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULES)
@@ -107,7 +106,8 @@ def test_time_grid_falls_from_the_horizon_to_0(schedule, spacing, num_steps):
     times = process.times(num_steps, spacing)
     assert times.shape == (num_steps + 1,)
     assert times.dtype == np.float32
-    assert times[0] == np.float32(HORIZONS[schedule])
+    horizon = np.float32(HORIZONS[schedule])
+    assert times[0] <= horizon if spacing == "optimal" else times[0] == horizon
     assert times[-1] == 0.0
     assert np.all(np.diff(times) < 0)
 
@@ -116,8 +116,24 @@ def test_time_grid_falls_from_the_horizon_to_0(schedule, spacing, num_steps):
 def test_time_grid_starts_at_the_given_horizon(T):
     for spacing in SPACINGS:
         times = OUProcess("linear", T=T).times(5, spacing)
-        assert times[0] == T
+        # Of a process that ends late, the best grid knows the end.
+        late = (spacing, T) == ("optimal", 3.0)
+        assert times[0] == (pytest.approx(0.9, abs=0.05) if late else T)
         assert np.all(np.diff(times) < 0)
+
+
+@pytest.mark.parametrize("num_steps", [2, 4, 6, 16])
+def test_the_optimal_grid_is_one_of_noise(num_steps):
+    grids = [
+        -log_alpha(schedule, OUProcess(schedule).times(num_steps, "optimal"))
+        for schedule in SCHEDULES
+    ]
+    constant, linear, cosine = grids
+    np.testing.assert_allclose(linear, constant, rtol=1e-4, atol=1e-8)
+    # The cosine's noise ends earlier.
+    share = min(1.0, -log_alpha("cosine", HORIZONS["cosine"]) / constant[0])
+    assert (share < 1) == (num_steps > 2)
+    np.testing.assert_allclose(cosine, share * constant, rtol=1e-4, atol=1e-8)
 
 
 @each_schedule
@@ -257,7 +273,7 @@ def test_loss_is_one_number_an_image():
         (lambda: OUProcess("constant", T=float("nan")), "T of the constant schedule"),
         (lambda: OUProcess("cosine", T=1.0), "T of the cosine schedule"),
         (lambda: OUProcess().times(0), "num_steps >= 1, got 0"),
-        (lambda: OUProcess().times(4, "even"), "spacing is uniform, quadratic or logsnr"),
+        (lambda: OUProcess().times(4, "even"), "spacing is one of uniform.*got 'even'"),
         (lambda: OUProcess().times(4, "logsnr", sigma_min=0.0), "sigma_min lies in"),
         (lambda: OUProcess(T=0.01).times(4, "logsnr", sigma_min=0.2), "sigma_min lies in"),
     ],

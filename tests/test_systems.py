@@ -139,7 +139,9 @@ def test_a_stage_of_its_own_for_every_network(system):
             "wsgm": ["score", "details_2", "details_1"],
         }[system]
     )
-    sizes = [e.arguments[1].shape for e in built.evaluations(4)]
+    evaluations = built.evaluations(Sampling("heun", 3, "uniform"))
+    assert {e.count for e in evaluations} == {5}
+    sizes = [e.arguments[1].shape for e in evaluations]
     assert (
         sizes
         == {

@@ -54,9 +54,10 @@ def base(system: str = "wmgm") -> ConfigDict:
                 "keep": 3,  # checkpoints
             },
             "sampling": {
+                # "euler_maruyama", the papers'; "ancestral", "ddim", "heun", "dpmpp_2m"
                 "sampler": "euler_maruyama",
                 "num_steps": 16,
-                "spacing": "uniform",  # "uniform", "quadratic", "logsnr"
+                "spacing": "uniform",  # "uniform", "quadratic", "logsnr", "optimal"
                 "batch_size": 64,  # over all devices
             },
             "evaluation": {

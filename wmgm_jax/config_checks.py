@@ -7,6 +7,8 @@ from ml_collections import ConfigDict
 
 from wmgm_jax.config import SECTIONS, base, leaves
 from wmgm_jax.errors import UserError
+from wmgm_jax.samplers import SAMPLERS
+from wmgm_jax.sde import SPACINGS
 
 _CHOICES = {
     "data.augment": ("none", "flip", "dihedral"),
@@ -18,9 +20,9 @@ _CHOICES = {
     "msal.lipschitz": ("sigmoid", "gradient_penalty"),
     "msal.generator.norm": ("batch", "group"),
     "train.dtype": ("float32", "bfloat16"),
-    "sampling.sampler": ("euler_maruyama",),
+    "sampling.sampler": tuple(SAMPLERS),
     "evaluation.best_measure": ("sliced_wasserstein", "spectrum_error"),
-    "sampling.spacing": ("uniform", "quadratic", "logsnr"),
+    "sampling.spacing": SPACINGS,
     "wavediff.levels": (0, 1, 2),
     "wavediff.normalisation": ("range", "unit"),
     "wavediff.discriminator.first_stride": (1, 2),

@@ -7,7 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from wmgm_jax import systems
-from wmgm_jax.systems.interface import System
+from wmgm_jax.systems.interface import Sampling, System
 
 
 def report(config: ConfigDict) -> str:
@@ -39,7 +39,7 @@ def measure(config: ConfigDict) -> dict:
     system = systems.build(config)
     parameters = count_parameters(system)
     calls = []
-    for evaluation in system.evaluations(config.sampling.num_steps):
+    for evaluation in system.evaluations(Sampling.of(config)):
         cost = jax.jit(evaluation.apply).lower(*evaluation.arguments).cost_analysis()
         calls.append(
             {

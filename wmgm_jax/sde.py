@@ -12,14 +12,17 @@ Three schedules of the same process differ in g alone:
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wmgm_jax import time_grids
+
 Schedule = Literal["constant", "linear", "cosine"]
-Spacing = Literal["uniform", "quadratic", "logsnr"]
+Spacing = Literal["uniform", "quadratic", "logsnr", "optimal"]
+SPACINGS: tuple[str, ...] = get_args(Spacing)
 ScoreFunction = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -126,11 +129,12 @@ class OUProcess:
         Args:
             num_steps: number of steps, at least 1.
             spacing: "uniform" in t; "quadratic", t = T u^2 with u uniform; "logsnr", uniform in
-                log(alpha^2 / sigma^2) from T down to sigma = `sigma_min`, then one step to 0.
+                log(alpha^2 / sigma^2) from T down to sigma = `sigma_min`, then one step to 0;
+                "optimal", the best known for few steps of `samplers.dpmpp_2m`.
             sigma_min: noise level of the last time before 0; used by "logsnr" alone.
 
         Returns:
-            float32 `[num_steps + 1]`, from T to exactly 0.
+            float32 `[num_steps + 1]`, from T ("optimal": from at most T) to exactly 0.
 
         Raises:
             ValueError: `num_steps` < 1, an unknown spacing, or a `sigma_min` outside
@@ -139,31 +143,20 @@ class OUProcess:
         if num_steps < 1:
             raise ValueError(f"a time grid needs num_steps >= 1, got {num_steps}")
         fraction = np.linspace(1.0, 0.0, num_steps + 1)
+        start = self._clock.integral(np.float64(self.T), np)
         if spacing == "uniform":
             times = self.T * fraction
         elif spacing == "quadratic":
             times = self.T * fraction**2
         elif spacing == "logsnr":
-            times = np.append(self._logsnr_times(num_steps, sigma_min), 0.0)
+            times = self._clock.inverse(time_grids.logsnr(num_steps, start, sigma_min), np)
+            times[[0, -1]] = self.T, 0.0
+        elif spacing == "optimal":
+            times = self._clock.inverse(time_grids.optimal(num_steps, start), np)
+            times[-1] = 0.0
         else:
-            raise ValueError(f"spacing is uniform, quadratic or logsnr; got {spacing!r}")
+            raise ValueError(f"spacing is one of {', '.join(SPACINGS)}; got {spacing!r}")
         return times.astype(np.float32)
-
-    def _logsnr_times(self, count: int, sigma_min: float) -> np.ndarray:
-        integral_start = self._clock.integral(np.float64(self.T), np)
-        if not 0 < sigma_min**2 < -np.expm1(-2 * integral_start):
-            raise ValueError(f"sigma_min lies in (0, sigma(T)); got {sigma_min}")
-        integral_end = -np.log1p(-(sigma_min**2)) / 2
-        log_snr_start, log_snr_end = (
-            -2 * integral - np.log(-np.expm1(-2 * integral))
-            for integral in (integral_start, integral_end)
-        )
-        log_snr = np.linspace(log_snr_start, log_snr_end, count)
-        # alpha^2 = sigmoid(log_snr) and alpha = exp(-B).
-        integral = np.logaddexp(0.0, -log_snr) / 2
-        times = self._clock.inverse(integral, np)
-        times[0] = self.T
-        return times
 
 
 def perturb(process: OUProcess, x0: jax.Array, t: jax.Array, noise: jax.Array) -> jax.Array:

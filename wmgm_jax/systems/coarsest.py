@@ -54,6 +54,6 @@ class CoarsestBand:
 
         return self.score.stage("score", self._config.score, target, compare)
 
-    def evaluation(self, num_steps: int) -> Evaluation:
+    def evaluation(self, sampling: Sampling) -> Evaluation:
         """The work behind one draw."""
-        return self.score.evaluation("score", num_steps)
+        return self.score.evaluation("score", sampling)

@@ -155,11 +155,11 @@ class System:
         reconstruct: (parameters of the model, keys `[B]`, images `[B, H, W, C]` in [-1, 1]) ->
             the images rebuilt from what the first stage would have generated; None where one
             stage is all there is.
-        evaluations: num_steps -> the work behind one image.
+        evaluations: how -> the work behind one image.
     """
 
     stages: dict[str, Stage]
     measure: Callable[[Iterable[np.ndarray]], Statistics]
     make_draw: Callable[[Sampling], Callable[[Params, jax.Array], jax.Array]]
     reconstruct: Callable[[Params, jax.Array, jax.Array], jax.Array] | None
-    evaluations: Callable[[int], list[Evaluation]]
+    evaluations: Callable[[Sampling], list[Evaluation]]

@@ -186,11 +186,12 @@ class ScoreModel:
             is_paired=is_paired,
         )
 
-    def evaluation(self, name: str, num_steps: int) -> Evaluation:
-        """The work behind one draw: one pass of the network a step."""
+    def evaluation(self, name: str, sampling: Sampling) -> Evaluation:
+        """The work behind one draw: one pass of the network an evaluation of the score."""
         inputs = self._inputs()
         params = jax.eval_shape(self.network.init, jax.random.key(0), *inputs)
-        return Evaluation(name, num_steps, self.network.apply, (params, *inputs))
+        count = samplers.evaluations(sampling.sampler, sampling.num_steps)
+        return Evaluation(name, count, self.network.apply, (params, *inputs))
 
     def _inputs(self) -> tuple[jax.Array, jax.Array]:
         height, width, channels = self.shape

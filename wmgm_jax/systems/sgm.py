@@ -20,5 +20,5 @@ def build(config: ConfigDict) -> System:
         measure=lambda batches: bands.measure(batches, levels=0),
         make_draw=image.make_draw,
         reconstruct=None,
-        evaluations=lambda num_steps: [image.evaluation(num_steps)],
+        evaluations=lambda sampling: [image.evaluation(sampling)],
     )

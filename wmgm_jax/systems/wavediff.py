@@ -251,11 +251,13 @@ class _WaveDiff:
             is_paired=False,
         )
 
-    def evaluations(self, num_steps: int) -> list[Evaluation]:
+    def evaluations(self, sampling: Sampling) -> list[Evaluation]:
         """One pass of the generator a step."""
         inputs = self.inputs()
         params = jax.eval_shape(self.generator.init, jax.random.key(0), *inputs)
-        return [Evaluation("generator", num_steps, self.generator.apply, (params, *inputs))]
+        return [
+            Evaluation("generator", sampling.num_steps, self.generator.apply, (params, *inputs))
+        ]
 
     def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """y, z and t of one image."""

@@ -280,14 +280,14 @@ class _WMGM:
 
     # --- sizes -----------------------------------------------------------------------------------
 
-    def evaluations(self, num_steps: int) -> list[Evaluation]:
+    def evaluations(self, sampling: Sampling) -> list[Evaluation]:
         """N passes of the score net, one of the generator at every scale."""
 
         def shapes(init, *inputs):
             return jax.eval_shape(init, jax.random.key(0), *inputs), *inputs
 
         generate = functools.partial(self.generator.apply, train=False)
-        return [self.coarsest.evaluation(num_steps)] + [
+        return [self.coarsest.evaluation(sampling)] + [
             Evaluation(
                 f"generator, scale {k}",
                 1,

@@ -93,10 +93,10 @@ class _WSGM:
         add_details = self.make_add_details(Sampling.of(self.config))
         return add_details(params, keys, bands.low(images, self.levels))
 
-    def evaluations(self, num_steps: int) -> list[Evaluation]:
+    def evaluations(self, sampling: Sampling) -> list[Evaluation]:
         """N passes of a network a scale."""
-        return [self.coarsest.evaluation(num_steps)] + [
-            self.details[k].evaluation(f"details, scale {k}", num_steps)
+        return [self.coarsest.evaluation(sampling)] + [
+            self.details[k].evaluation(f"details, scale {k}", sampling)
             for k in reversed(self.scales)
         ]
 

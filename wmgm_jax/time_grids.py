@@ -1,0 +1,53 @@
+"""Where a reverse process is evaluated: grids in the clock B of the process (see `sde`).
+
+B is the time of the papers' process; in it a grid means the same noise under every schedule.
+"""
+
+import numpy as np
+
+# Searched for by `experiments/few_steps.py`, which says how: DPM-Solver++(2M) on the spectra of
+# real coarsest bands.
+_SEARCHED = {
+    2: (2.546, 0.7917),
+    3: (2.996, 1.902, 0.06816),
+    4: (3.536, 2.006, 0.2731, 0.001),
+    5: (4.099, 2.729, 0.9379, 0.1026, 0.001),
+    6: (4.134, 2.993, 1.406, 0.3213, 0.03387, 0.001),
+    8: (4.037, 3.432, 2.063, 1.018, 0.2893, 0.05321, 0.0121, 0.001),
+}
+
+
+def logsnr(num_steps: int, start: float, sigma_min: float) -> np.ndarray:
+    """`[num_steps + 1]`, uniform in log(alpha^2 / sigma^2) from B = `start` down to sigma =
+    `sigma_min`, then 0.
+
+    Raises:
+        ValueError: a `sigma_min` outside (0, sigma(start)).
+    """
+    if not 0 < sigma_min**2 < -np.expm1(-2 * start):
+        raise ValueError(f"sigma_min lies in (0, sigma(T)); got {sigma_min}")
+    end = -np.log1p(-(sigma_min**2)) / 2
+    return np.append(_integral(np.linspace(_logsnr(start), _logsnr(end), num_steps)), 0.0)
+
+
+def optimal(num_steps: int, start: float) -> np.ndarray:
+    """`[num_steps + 1]`, the best grid known for DPM-Solver++(2M), then 0.
+
+    Searched for up to 8 steps, 7 excepted; the other grids are that of 8, interpolated in
+    log(alpha^2 / sigma^2). Where the process ends before a grid begins, all of it is shortened.
+    """
+    searched = _SEARCHED.get(num_steps, _SEARCHED[max(_SEARCHED)])
+    places = np.linspace(0, 1, len(searched))
+    nodes = np.interp(np.linspace(0, 1, num_steps), places, _logsnr(np.array(searched)))
+    grid = np.append(_integral(nodes), 0.0)
+    return grid * np.minimum(1.0, start / grid[0])
+
+
+def _logsnr(integral: np.ndarray) -> np.ndarray:
+    """log(alpha^2 / sigma^2) at B."""
+    return -2 * integral - np.log(-np.expm1(-2 * integral))
+
+
+def _integral(logsnr: np.ndarray) -> np.ndarray:
+    """B at log(alpha^2 / sigma^2), for alpha^2 = sigmoid(logsnr) and alpha = exp(-B)."""
+    return np.logaddexp(0.0, -logsnr) / 2
