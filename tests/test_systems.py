@@ -35,7 +35,7 @@ class GaussianNetwork:
     variance: np.ndarray
     slope: np.ndarray | None = None
 
-    def apply(self, variables, x, level, dropout_keys):
+    def apply(self, variables, x, level, dropout_keys=None):
         # `level` is the angle of (alpha, sigma).
         angle = (level * jnp.pi / 2000)[:, None, None, None]
         alpha, sigma = jnp.cos(angle), jnp.sin(angle)

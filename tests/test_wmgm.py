@@ -164,7 +164,7 @@ def test_velocity_stands_for_the_noise():
     alpha, sigma = (f(t)[:, None, None, None] for f in (process.alpha, process.sigma))
 
     class Oracle:
-        def apply(self, variables, x, level, dropout_keys):
+        def apply(self, variables, x, level, dropout_keys=None):
             return alpha * noise - sigma * x0
 
     score_fn = scores.ScoreModel(Oracle(), process, "velocity", (4, 4, 3)).score_function({})

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 BATCH_AXIS = "batch"
+BATCH_NORM_EPSILON = 1e-5
 
 NormKind = Literal["batch", "group"]
 
@@ -39,6 +40,7 @@ class Norm(nn.Module):
         return nn.BatchNorm(
             use_running_average=not train,
             momentum=0.9,
+            epsilon=BATCH_NORM_EPSILON,
             axis_name=BATCH_AXIS,
             dtype=self.dtype,
         )(x)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from wmgm_jax import samplers, sde
 from wmgm_jax.config import arguments
-from wmgm_jax.networks import UNet
+from wmgm_jax.networks import UNet, inference
 from wmgm_jax.networks.layers import fold_in_each
 from wmgm_jax.sde import OUProcess, ScoreFunction
 from wmgm_jax.systems.interface import (
@@ -98,10 +98,19 @@ class ScoreModel:
             `(x [B, h, w, c], t [B]) -> -eps / sigma`, of x's shape.
         """
 
+        def evaluate(x, level):
+            return self.network.apply({"params": params}, x, level, dropout_keys)
+
+        return self._score(evaluate, condition)
+
+    def _score(
+        self, evaluate: Callable[..., jax.Array], condition: jax.Array | None
+    ) -> ScoreFunction:
+        """The score that an evaluation of the network, (x, level) -> output, stands for."""
+
         def score_fn(x, t):
             seen = x if condition is None else jnp.concatenate([x, condition], axis=-1)
-            level = noise_level(self.process, t)
-            output = self.network.apply({"params": params}, seen, level, dropout_keys)
+            output = evaluate(seen, noise_level(self.process, t))
             alpha, sigma = (
                 value(t)[:, None, None, None] for value in (self.process.alpha, self.process.sigma)
             )
@@ -150,8 +159,9 @@ class ScoreModel:
         times = self.process.times(sampling.num_steps, sampling.spacing)
 
         def draw(params, keys, condition=None):
-            score_fn = self.score_function(params, condition)
-            shape = (len(keys), *self.shape)
+            images = len(keys) * samplers.evaluations(sampling.sampler, sampling.num_steps)
+            evaluate = inference.prepared(self.network, {"params": params}, images)
+            score_fn, shape = self._score(evaluate, condition), (len(keys), *self.shape)
             return samplers.sample(sampling.sampler, score_fn, self.process, times, keys, shape)
 
         return draw

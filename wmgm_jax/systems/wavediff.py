@@ -29,7 +29,7 @@ from wmgm_jax import adversarial, samplers, wavelets
 from wmgm_jax.chain import Chain
 from wmgm_jax.config import arguments
 from wmgm_jax.errors import UserError
-from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator
+from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator, inference
 from wmgm_jax.networks.layers import fold_in_each
 from wmgm_jax.sde import OUProcess
 from wmgm_jax.systems import bands
@@ -153,8 +153,11 @@ class _WaveDiff:
                 )
 
         def draw(params: Params, keys: jax.Array) -> jax.Array:
+            variables = {"params": params["generator"]}
+            generator = inference.prepared(self.generator, variables, len(keys) * chain_steps)
+
             def predict(y, t, keys):
-                return self.generate(params["generator"], y, t, keys)
+                return generator(y, self.latent(keys), t)
 
             y0 = self.chain.sample(predict, keys, (len(keys), *self.shape))
             statistics = params["statistics"]
@@ -164,8 +167,11 @@ class _WaveDiff:
 
     def generate(self, params: Params, y: jax.Array, t: jax.Array, keys: jax.Array) -> jax.Array:
         """y'_0 = G(y_t, z, t) of y_t's shape; t and the keys, for z, are `[B]`."""
-        z = samplers.normal(keys, (len(y), self.settings.latent_size))
-        return self.generator.apply({"params": params}, y, z, t)
+        return self.generator.apply({"params": params}, y, self.latent(keys), t)
+
+    def latent(self, keys: jax.Array) -> jax.Array:
+        """z, `[B, latent_size]`."""
+        return samplers.normal(keys, (len(keys), self.settings.latent_size))
 
     # --- training --------------------------------------------------------------------------------
 

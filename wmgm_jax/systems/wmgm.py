@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from wmgm_jax import msal, samplers, wavelets
 from wmgm_jax.config import arguments
-from wmgm_jax.networks import FNO, AttentionUNet, Discriminator, PlainUNet
+from wmgm_jax.networks import FNO, AttentionUNet, Discriminator, PlainUNet, inference
 from wmgm_jax.networks.layers import fold_in_each
 from wmgm_jax.systems import bands
 from wmgm_jax.systems.coarsest import CoarsestBand
@@ -94,48 +94,31 @@ class _WMGM:
 
     def add_details(self, params: Params, keys: jax.Array, low: jax.Array) -> jax.Array:
         """The climb from x_L^S to the image, one pass of the generator a scale."""
+        statistics = params["statistics"]
         for k in reversed(self.scales):
+            generate = inference.prepared(
+                self.generator, self.variables(params, k), images=len(keys)
+            )
             z_keys = fold_in_each(keys, k)
-            details, _ = self.generate(params, params["statistics"], z_keys, low, k, train=False)
-            low = wavelets.idwt2(low, details)
+            output = generate(self.inputs(z_keys, low, statistics, k), train=False)
+            low = wavelets.idwt2(low, bands.denormalise_details(output, statistics, k))
         return low
 
     def reconstruct(self, params: Params, keys: jax.Array, images: jax.Array) -> jax.Array:
         """Images with details generated for their true coarsest bands."""
         return self.add_details(params, keys, bands.low(images, self.levels))
 
-    def generate(
-        self,
-        params: Params,
-        statistics: Statistics,
-        keys: jax.Array,
-        low: jax.Array,
-        k: int,
-        train: bool,
-    ) -> tuple[wavelets.Details, Params]:
-        """x_H^k = G(x_L^k, z^k), and the batch statistics of scale k after it.
+    def variables(self, params: Params, k: int) -> dict[str, Params]:
+        """The generator of scale k, of the entries `generator` and `batch_stats`."""
+        return {
+            "params": self.at_scale(params["generator"], k),
+            "batch_stats": params["batch_stats"][_scale(k)],
+        }
 
-        Args:
-            params: with the entries `generator` and `batch_stats`.
-            statistics: see `bands.measure`.
-            keys: `[B]`, for z^k.
-            low: x_L^k, `[B, h, w, C]`.
-            k: the scale, from 1.
-            train: whether batch norm uses the batch's own statistics.
-        """
+    def inputs(self, keys: jax.Array, low: jax.Array, statistics: Statistics, k: int) -> jax.Array:
+        """x_L^k `[B, h, w, C]`, normalised, and z^k: what the generator sees, `[B, h, w, 2C]`."""
         z = samplers.normal(keys, low.shape)
-        low = bands.normalise_low(low, statistics, k)
-        output, updated = self.generator.apply(
-            {
-                "params": self.at_scale(params["generator"], k),
-                "batch_stats": params["batch_stats"][_scale(k)],
-            },
-            jnp.concatenate([low, z], axis=-1),
-            train,
-            mutable=["batch_stats"],
-        )
-        details = bands.denormalise_details(output, statistics, k)
-        return details, updated.get("batch_stats", {})
+        return jnp.concatenate([bands.normalise_low(low, statistics, k), z], axis=-1)
 
     # --- Algorithm 1: training -------------------------------------------------------------------
 
@@ -182,15 +165,15 @@ class _WMGM:
 
     def fake(self, params, batch_stats, batch: Batch, low: jax.Array, k: int):
         """Generated details in the loss's domain, and the updated batch statistics."""
-        details, updated = self.generate(
-            {**params, "batch_stats": batch_stats},
-            batch.statistics,
-            _keys(batch.keys, _Z, k),
-            low,
-            k,
+        output, updated = self.generator.apply(
+            self.variables({**params, "batch_stats": batch_stats}, k),
+            self.inputs(_keys(batch.keys, _Z, k), low, batch.statistics, k),
             train=True,
+            mutable=["batch_stats"],
         )
-        return self.loss_domain(low, details, batch.statistics, k), updated
+        details = bands.denormalise_details(output, batch.statistics, k)
+        fake = self.loss_domain(low, details, batch.statistics, k)
+        return fake, updated.get("batch_stats", {})
 
     def loss_domain(
         self, low: jax.Array, details: wavelets.Details, statistics: Statistics, k: int
