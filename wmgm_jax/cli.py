@@ -59,20 +59,26 @@ def config_overrides() -> dict[str, object]:
     return config_flags.get_override_values(flags.FLAGS["config"])
 
 
-def run(command: Callable[[], None]) -> None:
+def run(command: Callable[..., None], words: Sequence[str] = ()) -> None:
     """Parses the flags and runs a command.
 
     Mistakes of the user's end in one line and exit code 2, SIGTERM in 143.
+
+    Args:
+        command: is called with the arguments that are not flags.
+        words: what those may be.
     """
 
     def main(argv: Sequence[str]) -> None:
-        if len(argv) > 1:
-            _fail(f"unexpected argument {argv[1]!r}: all arguments are flags; see --help")
+        for argument in argv[1:]:
+            if argument not in words:
+                expected = f"flags or {', '.join(words)}" if words else "flags"
+                _fail(f"unexpected argument {argument!r}: all arguments are {expected}; see --help")
         _log_to_stderr()
         _keep_compiled_programs()
         try:
             with logging_redirect_tqdm([_log]):
-                command()
+                command(*argv[1:])
         except UserError as error:
             _fail(str(error))
         except Preempted as preempted:
