@@ -41,6 +41,23 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def aligned(rows: Sequence[Mapping[str, object]]) -> str:
+    """A table for the terminal; fractions to four digits."""
+    head = _head(rows)
+    cells = [head, *([_text(row.get(key, "")) for key in head] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    # Names begin where numbers end.
+    names = [isinstance(rows[0].get(key), str) for key in head]
+    return "".join(
+        "  ".join(
+            f"{cell:<{width}}" if is_name else f"{cell:>{width}}"
+            for cell, width, is_name in zip(line, widths, names, strict=True)
+        ).rstrip()
+        + "\n"
+        for line in cells
+    )
+
+
 def _head(rows: Sequence[Mapping[str, object]]) -> list[str]:
     """The keys of all rows; those that not every row has come after those before them."""
     head: list[str] = []
