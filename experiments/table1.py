@@ -18,15 +18,14 @@ WaveDiff is not in it.
 
 from pathlib import Path
 
-import jax
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
+from benchmarks import untrained
 from experiments import comparison, measuring
 from experiments.figures import rows_of_images, write_figure
 from experiments.tables import headlines, write_table
-from wmgm_jax import cli, sampling, systems
+from wmgm_jax import cli
 from wmgm_jax.evaluation import Measures
 
 PAPER = {
@@ -56,7 +55,7 @@ def main() -> None:
     configs = [comparison.system_config(given, system) for system in comparison.SYSTEMS.value]
     for config in configs:
         if _UNTRAINED.value:
-            model, measures = untrained(config), {}
+            model, measures = untrained.model(config), {}
             cost, images = measuring.timed(model)
         else:
             run = comparison.trained(config)
@@ -69,16 +68,6 @@ def main() -> None:
     write_table(out / name, rows)
     if not _UNTRAINED.value:
         write_figure(out / f"{name}.png", rows_of_images(pictures))
-
-
-def untrained(config: ConfigDict) -> sampling.Model:
-    system, params = systems.build(config), {}
-    for stage in system.stages.values():
-        params |= stage.export(*jax.jit(stage.init)(jax.random.key(0)))
-    shape = (1, *config.data.image_size, config.data.channels)
-    grey = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    params["statistics"] = system.measure([grey])
-    return sampling.Model(config, params, {})
 
 
 def row(config: ConfigDict, measures: Measures, cost: dict[str, float]) -> dict[str, object]:
