@@ -11,13 +11,13 @@ statistics take, which shows whether memory is constant without waiting for the 
 """
 
 import argparse
-import resource
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.timing import machine, matrix_product_rate, peak_memory
 from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.networks.inception import InceptionV3, to_rgb
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=128, help="pixels of an image's side")
     parser.add_argument("--only_stream", action="store_true", help="without the network")
     arguments = parser.parse_args()
-    print(f"{jax.devices()[0].device_kind}, {jax.device_count()} devices, jax {jax.__version__}")
+    print(machine())
     if arguments.only_stream:
         weights = jnp.full((arguments.side * 3, FEATURES), 1e-3)
         stream(Inception(weights, "random", arguments.batch_size, projection), arguments)
@@ -50,7 +50,8 @@ def main() -> None:
     )
 
     rate = stream(Inception(params, "random", arguments.batch_size), arguments)
-    peak = matrix_product_rate()
+    # The network asks for the same precision.
+    peak = matrix_product_rate(precision="highest")
     print(f"{flops / 1e9:.2f} GFLOP an image, {rate * flops / 1e9:.0f} GFLOP/s")
     print(f"matrix product {peak / 1e9:.0f} GFLOP/s: floor {peak / flops:.1f} images/s")
     print(f"{rate * flops / peak:.0%} of the floor's rate")
@@ -93,24 +94,6 @@ class Noise:
     def take(self, indices: np.ndarray) -> np.ndarray:
         random = np.random.default_rng(indices[0])
         return random.integers(0, 256, (len(indices), *self.image_shape), np.uint8)
-
-
-def matrix_product_rate(side: int = 4096) -> float:
-    """FLOP/s of the best of five float32 products."""
-    product = jax.jit(lambda x: jnp.dot(x, x, precision="highest"))
-    x = jnp.ones((side, side))
-    product(x).block_until_ready()
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        product(x).block_until_ready()
-        seconds.append(time.perf_counter() - start)
-    return 2 * side**3 / min(seconds)
-
-
-def peak_memory() -> float:
-    """Of this process, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""How the time of drawing with WMGM grows: with the batch, the size of the image, the levels."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+from benchmarks import untrained
+from benchmarks.programs import Row
+from benchmarks.systems import drawing
+from benchmarks.timing import paired_medians
+from wmgm_jax.config_checks import validate
+from wmgm_jax.errors import UserError
+
+_log = logging.getLogger("wmgm_jax.benchmarks")
+
+AXES = {
+    "batch": "images at once",
+    "side": "pixels of an image's side",
+    "levels": "levels S",
+}
+
+
+def measure(
+    config: ConfigDict, images: int, values: Mapping[str, Sequence[int]], repeats: int
+) -> list[Row]:
+    """A row for every value of every quantity, the others as the config has them.
+
+    Args:
+        config: of WMGM.
+        images: to draw at once, where their number is not what varies.
+        values: of each key of `AXES`.
+        repeats: timings of each.
+
+    Raises:
+        UserError: a config of another system, or sizes that cannot work.
+    """
+    if config.system != "wmgm":
+        raise UserError("--config must be of WMGM, of which the suite scaling draws: see --help")
+    rows: list[Row] = []
+    for axis, some in values.items():
+        programs = {}
+        for value in some:
+            other = config.copy_and_resolve_references()
+            if axis == "side":
+                other.data.image_size = (value, value)
+            if axis == "levels":
+                other.wavelet.levels = value
+            validate(other)
+            count = value if axis == "batch" else images
+            programs[value] = drawing(untrained.model(other), count, "euler_maruyama", 16)
+            _log.info("%s %d: compiled in %.0f s", axis, value, programs[value].compiling)
+        contenders = {f"{axis} {value}": program.call for value, program in programs.items()}
+        seconds = paired_medians(contenders, repeats).values()
+        rows += [
+            {"varied": AXES[axis], "value": value, **program.columns(time)}
+            for (value, program), time in zip(programs.items(), seconds, strict=True)
+        ]
+    return rows
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Seconds of a draw against what varies, and what time in proportion to the work would be."""
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    panels = figure.subplots(1, len(AXES), sharey=True)
+    for axes, label in zip(panels, AXES.values(), strict=True):
+        of_axis = [row for row in rows if row["varied"] == label]
+        x, seconds = ([row[key] for row in of_axis] for key in ("value", "s"))
+        work = [row["images"] * row["GFLOP an image"] for row in of_axis]
+        axes.loglog(x, seconds, "o-", label="measured")
+        if of_axis:
+            proportional = [seconds[0] * amount / work[0] for amount in work]
+            axes.loglog(x, proportional, "--", color="0.65", label="as the FLOPs grow")
+        axes.set_xticks(x, x)
+        axes.minorticks_off()
+        axes.set_xlabel(label)
+    panels[0].set_ylabel("seconds a draw")
+    panels[0].legend()
+    return figure
