@@ -11,7 +11,7 @@ too, and draws the figure of the suite scaling.
   haar      the Haar transform against jaxwt, PyWavelets and x + 1, which moves as many bytes
   systems   drawing --images images with WMGM, by the paper's 16 steps and by fewer, and with SGM,
             WSGM and WaveDiff, untrained, at the sizes of --config, by default the paper's,
-            configs/afhq_cat.py; "/ first" is the time over that of WMGM's 16 steps
+            configs/afhq_cat.py; "s / first" is the time over that of WMGM's 16 steps
   training  steps of --batch_size images of every stage of --config, by default the same
   scaling   drawing with WMGM against the number of images, their size and the levels, by --config,
             by default configs/colon_ihc.py
@@ -103,12 +103,13 @@ def _scaling() -> list[Row]:
 
 def _pytorch() -> list[Row]:
     try:
-        from benchmarks import pytorch, pytorch_networks  # Only they need PyTorch.
+        from benchmarks import pytorch  # It alone needs PyTorch.
+        from benchmarks.pytorch import checkouts
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise UserError("the suite pytorch needs PyTorch: pip install torch") from error
-    code = pytorch_networks.imported(_WMGM.value, _IMPROVED_DIFFUSION.value)
+    code = checkouts.imported(_WMGM.value, _IMPROVED_DIFFUSION.value)
     return pytorch.measure(_config(afhq_cat), code, _BATCH_SIZE.value, _images(), _repeats())
 
 

@@ -73,7 +73,7 @@ def draw(rows: Sequence[Row]) -> Figure:
             proportional = [seconds[0] * amount / work[0] for amount in work]
             axes.loglog(x, proportional, "--", color="0.65", label="as the FLOPs grow")
         axes.set_xticks(x, x)
-        axes.minorticks_off()
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axes.set_xlabel(label)
     panels[0].set_ylabel("seconds a draw")
     panels[0].legend()
