@@ -1,0 +1,85 @@
+"""Our networks and programs against the same work on the authors' PyTorch networks.
+
+Where both should compute the same, that is checked first. Theirs is measured in both layouts that
+PyTorch knows, and compared in the faster.
+"""
+
+import functools
+import logging
+from collections.abc import Iterator
+
+import torch
+from ml_collections import ConfigDict
+
+from benchmarks.programs import Row
+from benchmarks.pytorch.both import Both, Comparison
+from benchmarks.pytorch.checkouts import Code
+from benchmarks.pytorch.steps import generator_step, score_step
+from benchmarks.timing import cpu_cores, paired_medians
+from wmgm_jax.errors import UserError
+
+_log = logging.getLogger("wmgm_jax.benchmarks")
+
+# float32 sums of thousands of terms in another order, through a hundred layers.
+_TOLERANCE = 1e-3
+# Theirs has no other.
+_NEEDED = {
+    "system": "wmgm",
+    "score.prediction": "noise",
+    "msal.learning": "adversarial",
+    "msal.shared": True,
+    "msal.loss_domain": "image",
+    "msal.lipschitz": "sigmoid",
+    "msal.generator.depth": 5,
+    "msal.generator.norm": "batch",
+    "train.dtype": "float32",
+}
+
+
+def measure(
+    config: ConfigDict, code: Code, batch_size: int, images: int, repeats: int
+) -> list[Row]:
+    """A row for every kind of work.
+
+    Args:
+        config: of WMGM, with settings that theirs can have.
+        code: theirs.
+        batch_size: images in a pass of a network and in a training step.
+        images: to draw at once.
+        repeats: timings of each.
+
+    Raises:
+        UserError: settings that theirs cannot have.
+    """
+    for key, needed in _NEEDED.items():
+        given = functools.reduce(lambda section, name: section[name], key.split("."), config)
+        if given != needed:
+            raise UserError(f"--config.{key} must be {needed!r} to compare, not {given!r}")
+    torch.set_num_threads(cpu_cores())
+    rows = []
+    for comparison in _comparisons(Both(config, code, batch_size, images)):
+        _log.info("%s", comparison.what)
+        if comparison.difference is not None and not comparison.difference < _TOLERANCE:
+            raise RuntimeError(f"{comparison.what}: they differ by {comparison.difference:.2g}")
+        # Threads of PyTorch's spin for a while when their work is done.
+        contenders = {"ours": comparison.ours, **comparison.theirs}
+        seconds = paired_medians(contenders, repeats, pause=0.2)
+        best = min(seconds[layout] for layout in comparison.theirs)
+        rows.append(
+            {
+                "work": comparison.what,
+                "ours (s)": seconds["ours"],
+                **{f"theirs, {layout} (s)": seconds[layout] for layout in comparison.theirs},
+                "theirs / ours": best / seconds["ours"],
+                "difference": "" if comparison.difference is None else comparison.difference,
+            }
+        )
+    return rows
+
+
+def _comparisons(both: Both) -> Iterator[Comparison]:
+    """One after the other, so that the memory of one is free for the next."""
+    yield from both.passes()
+    yield both.drawing()
+    yield score_step(both)
+    yield generator_step(both)
