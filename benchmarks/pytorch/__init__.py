@@ -58,13 +58,13 @@ def measure(
     torch.set_num_threads(cpu_cores())
     rows = []
     for comparison in _comparisons(Both(config, code, batch_size, images)):
-        _log.info("%s", comparison.what)
         if comparison.difference is not None and not comparison.difference < _TOLERANCE:
             raise RuntimeError(f"{comparison.what}: they differ by {comparison.difference:.2g}")
         # Threads of PyTorch's spin for a while when their work is done.
         contenders = {"ours": comparison.ours, **comparison.theirs}
         seconds = paired_medians(contenders, repeats, pause=0.2)
         best = min(seconds[layout] for layout in comparison.theirs)
+        _log.info("%s: ours %.3g s, theirs %.3g s", comparison.what, seconds["ours"], best)
         rows.append(
             {
                 "work": comparison.what,
