@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from benchmarks import untrained
 from benchmarks.programs import Row
-from benchmarks.systems import drawing
+from benchmarks.systems import PAPER, drawing
 from benchmarks.timing import paired_medians
 from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
@@ -49,7 +49,7 @@ def measure(
                 other.wavelet.levels = value
             validate(other)
             count = value if axis == "batch" else images
-            programs[value] = drawing(untrained.model(other), count, "euler_maruyama", 16)
+            programs[value] = drawing(untrained.model(other), count, PAPER)
             _log.info("%s %d: compiled in %.0f s", axis, value, programs[value].compiling)
         contenders = {f"{axis} {value}": program.call for value, program in programs.items()}
         seconds = paired_medians(contenders, repeats).values()

@@ -1,5 +1,6 @@
 """Drawing images: WMGM in several ways, and the systems that it is compared with."""
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,21 +16,13 @@ from wmgm_jax import inspection, sampling
 from wmgm_jax.config import sibling
 from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
-from wmgm_jax.samplers import SAMPLERS
+from wmgm_jax.systems.interface import Sampling
 
 _log = logging.getLogger("wmgm_jax.benchmarks")
 
 NAMES = {"wmgm": "WMGM", "sgm": "SGM", "wsgm": "WSGM", "wavediff": "WaveDiff"}
-# Sampler and steps: the paper's, then ways to WMGM's image in a quarter of its network evaluations
-# and less.
-_PAPER = ("euler_maruyama", 16)
-_FEW = (
-    ("euler_maruyama", 4),
-    ("ancestral", 4),
-    ("ddim", 4),
-    ("heun", 2),
-    ("dpmpp_2m", 4),
-)
+PAPER = Sampling("euler_maruyama", 16, "uniform")
+_FEW = (Sampling("dpmpp_2m", 6, "optimal"), Sampling("dpmpp_2m", 4, "optimal"))
 
 
 def measure(
@@ -58,10 +51,14 @@ def measure(
     for system in ("wmgm", *(name for name in systems if name != "wmgm")):
         other = config if system == "wmgm" else _sibling(config, system, overrides)
         model = untrained.model(other)
-        for sampler, steps in _ways(other):
-            name = f"{NAMES[system]}, {sampler}, {steps} steps"
-            programs[name] = drawing(model, images, sampler, steps)
-            labels[name] = {"system": NAMES[system], "sampler": sampler, "steps": steps}
+        for way in _ways(other):
+            name = f"{NAMES[system]}, {way.sampler}, {way.num_steps} steps"
+            programs[name] = drawing(model, images, way)
+            labels[name] = {
+                "system": NAMES[system],
+                "sampler": way.sampler,
+                "steps": way.num_steps,
+            }
             _log.info("%s: compiled in %.0f s", name, programs[name].compiling)
     seconds = paired_medians({name: program.call for name, program in programs.items()}, repeats)
     first = next(iter(seconds.values()))
@@ -71,10 +68,10 @@ def measure(
     ]
 
 
-def drawing(model: sampling.Model, images: int, sampler: str, steps: int) -> Program:
+def drawing(model: sampling.Model, images: int, way: Sampling) -> Program:
     """The program that draws so many images at once."""
     config = model.config.copy_and_resolve_references()
-    config.sampling.update(sampler=sampler, num_steps=steps, spacing="uniform")
+    config.sampling.update(dataclasses.asdict(way))
     validate(config)
     key = jax.random.key(0)
     lowered = sampling.make_sample_fn(config).lower(model.params, key, images)
@@ -100,8 +97,7 @@ def _sibling(config: ConfigDict, system: str, overrides: Mapping[str, object]) -
     return other
 
 
-def _ways(config: ConfigDict) -> list[tuple[str, int]]:
+def _ways(config: ConfigDict) -> tuple[Sampling, ...]:
     if config.system == "wavediff":
-        return [("posterior", config.wavediff.denoising_steps)]
-    few = _FEW if config.system == "wmgm" else ()
-    return [_PAPER, *((sampler, steps) for sampler, steps in few if sampler in SAMPLERS)]
+        return (Sampling.of(config),)
+    return (PAPER, *_FEW) if config.system == "wmgm" else (PAPER,)
