@@ -50,8 +50,6 @@ def get_config() -> ConfigDict:
     config.train.preview_every = 500
     config.train.checkpoint_every = 500
 
-    # At 16x16 a step costs little, and Euler-Maruyama needs many.
-    config.sampling.num_steps = 64
     config.evaluation.num_images = 256
     config.evaluation.reference_images = 512
     config.evaluation.training_images = 1024

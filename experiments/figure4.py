@@ -3,12 +3,12 @@
   python -m experiments.figure4 --config=configs/faces128.py --config.data.dir=DIR --scale=small
 
 Takes the systems that `experiments.table1` trains (and trains them, if they are not yet trained).
-Every number of steps draws --num_images images with the papers' sampler, Euler-Maruyama on a
-uniform grid, from the same keys; seconds are of drawing them all, after compiling. WaveDiff takes
-the steps that it was trained with: one point. A point that stands in the table, of as many images
-from the same training steps, is not measured again, so that the work may be stopped and started.
-The dotted line is what as many training images measure. Writes a table (CSV, Markdown) and a figure
-into --out.
+Every --sampler draws --num_images images in every number of steps, on the grid that is its own,
+from the same keys; seconds are of drawing them all, after compiling. The papers' is euler_maruyama;
+dpmpp_2m takes --few_steps. WaveDiff takes the steps that it was trained with: one point. A point
+that stands in the table, of as many images from the same training steps, is not measured again, so
+that the work may be stopped and started. The dashed line is what as many training images measure.
+Writes a table (CSV, Markdown) and a figure into --out.
 """
 
 import csv
@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
+from ml_collections import ConfigDict
 
 import wmgm_jax
 from experiments import comparison, measuring
@@ -30,14 +31,29 @@ from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate
 from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.evaluation.outputs import load_inception
 from wmgm_jax.evaluation.plots import BLUE, GREEN, PURPLE, VERMILION
+from wmgm_jax.samplers import SAMPLERS
 
 STEPS = ["4", "6", "8", "16", "32", "64", "96", "192"]
 FLOOR = "training images"
+# The samplers of the papers go without saying.
+_UNNAMED = ("euler_maruyama", "posterior")
+_STYLES = {
+    "euler_maruyama": "o:",
+    "posterior": "o",
+    "dpmpp_2m": "o-",
+    "heun": "^--",
+    "ddim": "v--",
+    "ancestral": "s--",
+}
 _COLOURS = {"SGM": BLUE, "WSGM": GREEN, "WMGM": VERMILION, "WaveDiff": PURPLE}
 
 cli.define_config("configs/colon_ihc.py")
 flags.adopt_module_key_flags(comparison)
 _STEPS = flags.DEFINE_list("steps", STEPS, "Numbers of steps.")
+_FEW_STEPS = flags.DEFINE_list("few_steps", ["3", "4", "5", "6", "8", "16"], "Of dpmpp_2m.")
+_SAMPLERS = flags.DEFINE_multi_enum(
+    "sampler", ["euler_maruyama", "dpmpp_2m"], list(SAMPLERS), "Samplers of SGM, WSGM and WMGM."
+)
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images to draw.", lower_bound=4)
 _OUT = flags.DEFINE_string("out", "experiments/results/figure4", "Folder of the results.")
 
@@ -56,23 +72,33 @@ def main() -> None:
         floor = {"system": FLOOR, "images": min(_NUM_IMAGES.value, len(run.train))}
         trained = "+".join(map(str, model.step.values()))
         draws = {"system": name, "trained": trained, "images": _NUM_IMAGES.value}
-        wanted = [int(steps) for steps in _STEPS.value]
         if config.system == "wavediff":
-            wanted = [config.sampling.num_steps]
             draws["steps"] = config.sampling.num_steps
         for same in (floor, draws):
             rows = [r for r in rows if r["system"] != same["system"] or same.items() <= r.items()]
         if not any(row["system"] == FLOOR for row in rows):
             images = data.subset(run.train, _NUM_IMAGES.value)
             rows.insert(0, floor | measured(images, run, inception))
-        for steps in wanted:
-            if any((row["system"], row.get("steps")) == (name, steps) for row in rows):
+        for sampler, steps in ways(config):
+            point = {"system": name, "sampler": sampler, "steps": steps}
+            if any(point.items() <= row.items() for row in rows):
                 continue
-            images, seconds = drawn(model, steps)
+            images, seconds = drawn(model, sampler, steps)
             measures = measured(data.from_array(images), run, inception)
-            rows.append(draws | {"steps": steps, "seconds": seconds} | measures)
+            rows.append(draws | point | {"seconds": seconds} | measures)
             write_table(path, rows)
     write_figure(path.with_suffix(".png"), curves(rows))
+
+
+def ways(config: ConfigDict) -> list[tuple[str, int]]:
+    """Samplers and their numbers of steps."""
+    if config.system == "wavediff":
+        return [(config.sampling.sampler, config.sampling.num_steps)]
+    return [
+        (sampler, int(steps))
+        for sampler in _SAMPLERS.value
+        for steps in (_FEW_STEPS if sampler == "dpmpp_2m" else _STEPS).value
+    ]
 
 
 def measured(images: data.Source, run: runs.Run, inception: Inception | None) -> dict[str, float]:
@@ -95,14 +121,14 @@ def known(path: Path) -> list[dict[str, object]]:
 
 
 def _number(key: str, text: str) -> object:
-    if key in ("system", "trained"):
+    if key in ("system", "sampler", "trained"):
         return text
     return int(text) if key in ("steps", "images") else float(text)
 
 
-def drawn(model: sampling.Model, steps: int) -> tuple[np.ndarray, float]:
+def drawn(model: sampling.Model, sampler: str, steps: int) -> tuple[np.ndarray, float]:
     """uint8 `[N, H, W, C]`, and the seconds that drawing them took, without compiling."""
-    sample_fn = wmgm_jax.make_sample_fn(model.config, steps)
+    sample_fn = wmgm_jax.make_sample_fn(model.config, steps, sampler)
     size = min(_NUM_IMAGES.value, model.config.sampling.batch_size)
     keys = [jax.random.key(i) for i in range(-(-_NUM_IMAGES.value // size))]
     program = sample_fn.lower(model.params, keys[0], size).compile()
@@ -119,17 +145,20 @@ def curves(rows: Sequence[dict[str, object]]) -> Figure:
     panels = figure.subplots(2, len(measures), squeeze=False, sharey="col")
     for axis, line in zip(("steps", "seconds"), panels, strict=True):
         for axes, measure in zip(line, measures, strict=True):
-            for name, colour in _COLOURS.items():
-                points = sorted(
-                    (row[axis], row[measure])
-                    for row in rows
-                    if row["system"] == name and measure in row
-                )
-                if points:
-                    axes.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, label=name)
+            for sampler, style in _STYLES.items():
+                for name, colour in _COLOURS.items():
+                    points = sorted(
+                        (row[axis], row[measure])
+                        for row in rows
+                        if (row["system"], row.get("sampler")) == (name, sampler) and measure in row
+                    )
+                    label = name if sampler in _UNNAMED else f"{name}, {sampler}"
+                    if points:
+                        line_of = zip(*points, strict=True)
+                        axes.plot(*line_of, style, color=colour, ms=3, label=label)
             (floor,) = (row for row in rows if row["system"] == FLOOR)
             if measure in floor:
-                axes.axhline(floor[measure], color="0.4", lw=0.8, ls=":", label=FLOOR)
+                axes.axhline(floor[measure], color="0.4", lw=0.8, ls="--", label=FLOOR)
             axes.set_xscale("log", base=2 if axis == "steps" else 10)
             axes.xaxis.set_major_formatter("{x:g}")
             axes.set_xlabel(axis if axis == "steps" else f"seconds for {_NUM_IMAGES.value} images")

@@ -156,7 +156,7 @@ def test_systems_beside_each_other(run, tmp_path):
     assert read(tmp_path / "tiny.csv") == rows
 
     # Nothing is trained again, and a point that is known is not measured again.
-    figure = ("figure4", *flags, "--num_images=4")
+    figure = ("figure4", *flags, "--num_images=4", "--sampler=ddim")
     (tmp_path / "tiny.csv").unlink()
     code, _, log = run(*figure, *both, "--steps=1", module="tests.tiny_experiment")
     assert code == 0, log
@@ -164,6 +164,7 @@ def test_systems_beside_each_other(run, tmp_path):
     first = read(tmp_path / "tiny.csv")
     assert [row["system"] for row in first] == ["training images", "WaveDiff", "WMGM"]
     assert [row["steps"] for row in first] == ["", "2", "1"]
+    assert [row["sampler"] for row in first] == ["", "posterior", "ddim"]
     assert [row["trained"] for row in first] == ["", "2", "2+2"]
     code, _, log = run(*figure, "--steps=1,2", "--systems=wmgm", module="tests.tiny_experiment")
     assert code == 0, log

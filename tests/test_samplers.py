@@ -357,6 +357,12 @@ def test_when_the_score_is_evaluated(name):
     assert len(seen) == samplers.evaluations(name, 5)
 
 
+def test_only_the_searched_grid_belongs_to_a_sampler():
+    own = {name: samplers.own_spacing(name) for name in samplers.SAMPLERS}
+    assert own.pop("dpmpp_2m") == "optimal"
+    assert set(own.values()) == {"uniform"}
+
+
 def test_unknown_sampler():
     with pytest.raises(ValueError, match=r"sampler is one of euler_maruyama.*got 'euler'"):
         samplers.sample("euler", lambda x, t: x, OUProcess(), [1.0, 0.0], jax.random.key(0), (1, 1))

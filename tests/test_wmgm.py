@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import itertools
+import types
 from pathlib import Path
 
 import jax
@@ -89,6 +90,22 @@ def test_wrong_arguments_are_refused_before_anything_is_drawn():
         wmgm_jax.make_sample_fn(tiny(), num_steps=0)
     with pytest.raises(ValueError, match="spacing"):
         wmgm_jax.make_sample_fn(tiny(), spacing="cubic")
+
+
+def test_a_sampler_brings_its_own_spacing(monkeypatch):
+    asked = []
+    nothing = functools.partial(lambda asked, sampling: asked.append(sampling), asked)
+    system = types.SimpleNamespace(make_draw=nothing)
+    monkeypatch.setattr(systems, "build", lambda config: system)
+    config = tiny(**{"sampling.sampler": "ddim", "sampling.spacing": "quadratic"})
+    for arguments in ({}, {"sampler": "ddim"}, {"sampler": "heun"}, {"spacing": "logsnr"}):
+        wmgm_jax.make_sample_fn(config, 3, **arguments)
+    assert [(s.sampler, s.spacing) for s in asked] == [
+        ("ddim", "quadratic"),
+        ("ddim", "quadratic"),
+        ("heun", ""),
+        ("ddim", "logsnr"),
+    ]
 
 
 def test_sample_fn_is_one_program():

@@ -54,10 +54,12 @@ def base(system: str = "wmgm") -> ConfigDict:
                 "keep": 3,  # checkpoints
             },
             "sampling": {
-                # "euler_maruyama", the papers'; "ancestral", "ddim", "heun", "dpmpp_2m"
-                "sampler": "euler_maruyama",
-                "num_steps": 16,
-                "spacing": "uniform",  # "uniform", "quadratic", "logsnr", "optimal"
+                # "euler_maruyama", the papers' (in 16 steps), "ancestral", "ddim", "heun"
+                "sampler": "dpmpp_2m",
+                "num_steps": 6,
+                # "uniform", "quadratic", "logsnr", "optimal"; empty for the sampler's own: optimal
+                # of dpmpp_2m, else uniform
+                "spacing": "",
                 "batch_size": 64,  # over all devices
             },
             "evaluation": {

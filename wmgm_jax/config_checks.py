@@ -22,7 +22,7 @@ _CHOICES = {
     "train.dtype": ("float32", "bfloat16"),
     "sampling.sampler": tuple(SAMPLERS),
     "evaluation.best_measure": ("sliced_wasserstein", "spectrum_error"),
-    "sampling.spacing": SPACINGS,
+    "sampling.spacing": ("", *SPACINGS),
     "wavediff.levels": (0, 1, 2),
     "wavediff.normalisation": ("range", "unit"),
     "wavediff.discriminator.first_stride": (1, 2),

@@ -127,7 +127,8 @@ def make_sample_fn(
         config: the model's.
         num_steps: steps of the reverse process; None for the config's.
         sampler: a key of `samplers.SAMPLERS`; None for the config's.
-        spacing: of the time grid, see `OUProcess.times`; None for the config's.
+        spacing: of the time grid, see `OUProcess.times`; None for the config's, or for the
+            sampler's own where that is not the config's.
 
     Returns:
         `sample_fn(params, key, num)` -> float32 `[num, H, W, C]` in [0, 1], or, of a model of
@@ -187,12 +188,14 @@ def sample_batches(
 
 
 def _make_draw(config, num_steps, sampler, spacing):
-    defaults = config.sampling
+    defaults = Sampling.of(config)
+    if spacing is None:
+        spacing = defaults.spacing if sampler in (None, defaults.sampler) else ""
     draw = systems.build(config).make_draw(
         Sampling(
             defaults.sampler if sampler is None else sampler,
             defaults.num_steps if num_steps is None else num_steps,
-            defaults.spacing if spacing is None else spacing,
+            spacing,
         )
     )
 

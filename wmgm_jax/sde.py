@@ -109,6 +109,10 @@ class OUProcess:
         """B(t), the time of the papers' process (g = 1) that t stands for; any shape."""
         return self._clock.integral(t, jnp)
 
+    def time(self, integral: np.ndarray) -> np.ndarray:
+        """t at which B(t) is `integral`, at least 0 (float64, any shape)."""
+        return self._clock.inverse(integral, np)
+
     def g(self, t: jax.Array) -> jax.Array:
         """g(t) > 0; any shape."""
         return jnp.sqrt(self._clock.rate(t, jnp))
@@ -149,10 +153,10 @@ class OUProcess:
         elif spacing == "quadratic":
             times = self.T * fraction**2
         elif spacing == "logsnr":
-            times = self._clock.inverse(time_grids.logsnr(num_steps, start, sigma_min), np)
+            times = self.time(time_grids.logsnr(num_steps, start, sigma_min))
             times[[0, -1]] = self.T, 0.0
         elif spacing == "optimal":
-            times = self._clock.inverse(time_grids.optimal(num_steps, start), np)
+            times = self.time(time_grids.optimal(num_steps, start))
             times[-1] = 0.0
         else:
             raise ValueError(f"spacing is one of {', '.join(SPACINGS)}; got {spacing!r}")

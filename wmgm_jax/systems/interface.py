@@ -51,7 +51,7 @@ class Sampling:
         sampler: a key of `samplers.SAMPLERS`; of WaveDiff, whose chain has one way back,
             "posterior".
         num_steps: N, of every reverse process of the system.
-        spacing: of the time grid, see `OUProcess.times`.
+        spacing: of the time grid, see `OUProcess.times`; empty for the sampler's own.
     """
 
     sampler: str

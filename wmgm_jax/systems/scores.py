@@ -156,7 +156,8 @@ class ScoreModel:
         if sampling.sampler not in samplers.SAMPLERS:
             names = ", ".join(samplers.SAMPLERS)
             raise ValueError(f"sampler is one of {names}; got {sampling.sampler!r}")
-        times = self.process.times(sampling.num_steps, sampling.spacing)
+        spacing = sampling.spacing or samplers.own_spacing(sampling.sampler)
+        times = self.process.times(sampling.num_steps, spacing)
 
         def draw(params, keys, condition=None):
             images = len(keys) * samplers.evaluations(sampling.sampler, sampling.num_steps)
