@@ -63,6 +63,19 @@ def test_an_image_does_not_depend_on_its_batch(norm):
     np.testing.assert_allclose(one[0], many[0], atol=2e-5)
 
 
+def test_bfloat16_changes_little():
+    params, key = random_params(tiny()), jax.random.key(5)
+    images = {
+        dtype: wmgm_jax.make_sample_fn(tiny(**{"sampling.dtype": dtype}))(params, key, 8)
+        for dtype in ("", "float32", "bfloat16")
+    }
+    np.testing.assert_array_equal(images[""], images["float32"])
+    difference = np.sqrt(np.mean((images["bfloat16"] - images["float32"]) ** 2))
+    assert images["bfloat16"].dtype == jnp.float32
+    # A level of 8 bits is 0.004.
+    assert 1e-4 < difference < 0.01
+
+
 def test_rebuilding_does_not_depend_on_the_batch():
     config = tiny()
     system, params = systems.build(config), random_params(config)

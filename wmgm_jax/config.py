@@ -61,6 +61,7 @@ def base(system: str = "wmgm") -> ConfigDict:
                 # of dpmpp_2m, else uniform
                 "spacing": "",
                 "batch_size": 64,  # over all devices
+                "dtype": "",  # of the networks, "float32" or "bfloat16"; empty for train.dtype
             },
             "evaluation": {
                 "num_images": 1024,  # to draw

@@ -20,6 +20,7 @@ _CHOICES = {
     "msal.lipschitz": ("sigmoid", "gradient_penalty"),
     "msal.generator.norm": ("batch", "group"),
     "train.dtype": ("float32", "bfloat16"),
+    "sampling.dtype": ("", "float32", "bfloat16"),
     "sampling.sampler": tuple(SAMPLERS),
     "evaluation.best_measure": ("sliced_wasserstein", "spectrum_error"),
     "sampling.spacing": ("", *SPACINGS),

@@ -191,6 +191,8 @@ def _make_draw(config, num_steps, sampler, spacing):
     defaults = Sampling.of(config)
     if spacing is None:
         spacing = defaults.spacing if sampler in (None, defaults.sampler) else ""
+    config = config.copy_and_resolve_references()
+    config.train.dtype = config.sampling.dtype or config.train.dtype
     draw = systems.build(config).make_draw(
         Sampling(
             defaults.sampler if sampler is None else sampler,
