@@ -15,6 +15,7 @@ from benchmarks.programs import Row
 from benchmarks.pytorch.both import Both, Comparison
 from benchmarks.pytorch.checkouts import Code
 from benchmarks.pytorch.steps import generator_step, score_step
+from benchmarks.systems import SIX
 from benchmarks.timing import cpu_cores, paired_medians
 from wmgm_jax.errors import UserError
 
@@ -81,5 +82,6 @@ def _comparisons(both: Both) -> Iterator[Comparison]:
     """One after the other, so that the memory of one is free for the next."""
     yield from both.passes()
     yield both.drawing()
+    yield both.drawing(SIX)
     yield score_step(both)
     yield generator_step(both)

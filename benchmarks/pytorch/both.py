@@ -15,13 +15,15 @@ from benchmarks import untrained
 from benchmarks.pytorch import networks, tensors
 from benchmarks.pytorch.checkouts import Code
 from benchmarks.pytorch.loops import draw, schedule
+from benchmarks.systems import PAPER
 from wmgm_jax import sampling, systems
 from wmgm_jax.networks import Discriminator
 from wmgm_jax.networks.layers import fold_in_each
 from wmgm_jax.samplers import normal
 from wmgm_jax.sde import OUProcess
+from wmgm_jax.systems.interface import Sampling
 
-_STEPS = 16
+_STEPS = PAPER.num_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Both:
         }
 
     def passes(self) -> Iterator[Comparison]:
-        """A pass of every network, as it is used in sampling."""
-        score, *generators = self.system.evaluations(_STEPS)
+        """A pass of every network by itself; sampling prepares them first, for all its passes."""
+        score, *generators = self.system.evaluations(PAPER)
         level = np.linspace(10, 990, self.batch_size, dtype=np.float32)
         inputs = self.normal(self.levels, self.channels), level
         yield self.forward("score", score.apply, {"params": self.score}, inputs)
@@ -122,9 +124,10 @@ class Both:
             for layout, memory in tensors.LAYOUTS.items()
         }
 
-    def drawing(self) -> Comparison:
+    def drawing(self, way: Sampling = PAPER) -> Comparison:
+        """Ours in one way, theirs always in the paper's."""
         config = self.config.copy_and_resolve_references()
-        config.sampling.update(sampler="euler_maruyama", num_steps=_STEPS, spacing="uniform")
+        config.sampling.update(dataclasses.asdict(way))
         params = {
             "score": self.score,
             "generator": self.generator,
@@ -152,13 +155,16 @@ class Both:
 
         ours = functools.partial(program, params, key)
         return Comparison(
-            f"drawing {self.images}, {_STEPS} steps",
+            f"drawing {self.images}, {way.num_steps} steps"
+            + (f" for {_STEPS}" if way != PAPER else ""),
             ours,
             {
                 layout: tensors.inference(functools.partial(drawn, layout, noise))
                 for layout in tensors.LAYOUTS
             },
-            tensors.difference(ours(), {layout: same_noise(layout) for layout in tensors.LAYOUTS}),
+            tensors.difference(ours(), {layout: same_noise(layout) for layout in tensors.LAYOUTS})
+            if way == PAPER
+            else None,
         )
 
     def noise(self, key: jax.Array) -> Iterator[np.ndarray]:
