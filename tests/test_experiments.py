@@ -57,6 +57,23 @@ def test_rows_of_images_are_shown_pixel_by_pixel(tmp_path):
     assert np.min(margin[:, :5]) == 255  # no name is cut off
 
 
+def test_few_steps(run, tmp_path):
+    flags = ("--search=False", "--num_images=100", TINY, f"--out={tmp_path}")
+    code, _, log = run(*flags, module="experiments.few_steps")
+    assert code == 0, log
+    spectra = np.load(tmp_path / "spectra.npz", allow_pickle=False)
+    assert {name: len(values) for name, values in spectra.items()} == {
+        "tiny, scale 2": 48,
+        "tiny, scale 3": 12,
+    }
+    assert all(np.mean(values) == pytest.approx(1) for values in spectra.values())
+    rows = {int(row["evaluations"]): row for row in read(tmp_path / "errors.csv")}
+    for name in ("Euler-Maruyama, uniform", "DDIM, quadratic", "DPM-Solver++(2M), optimal"):
+        assert float(rows[8][name]) < float(rows[4][name]) / 2
+    assert rows[4]["Heun, quadratic"] == "", "of an odd number of evaluations only"
+    assert (tmp_path / "errors.png").exists()
+
+
 def test_choices(run, tmp_path):
     flags = (
         "choices",
