@@ -423,6 +423,7 @@ def test_a_run_on_fields(run, tmp_path):
         "--config.wavelet.levels=1",
         # Under "velocity" a network that has learnt nothing draws white noise, of the right scale.
         "--config.score.prediction=velocity",
+        "--config.sampling.sampler=euler_maruyama",
         "--config.sampling.num_steps=32",
         "--config.evaluation.inception_weights=",
     )

@@ -133,7 +133,7 @@ def test_sample_fn_is_one_program():
 
 def test_algorithm_2_by_hand():
     """One step, step by step: the coarsest band, then the details of scales 2 and 1."""
-    config = tiny(**{"sampling.num_steps": 1})
+    config = tiny(**{"sampling.num_steps": 1, "sampling.sampler": "euler_maruyama"})
     params, key = random_params(config), jax.random.key(3)
     image = wmgm_jax.make_sample_fn(config)(params, key, 1)
 
