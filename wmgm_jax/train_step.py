@@ -211,7 +211,7 @@ def _unroll(length: int) -> int:
     """`unroll` of a scan around gradients: 0, all of it written out, or 1, a loop.
 
     On a CPU the gradients of convolutions take some 20 times as long in a loop, be it of one turn.
-    Written out, micro-batches save no memory there: XLA keeps what all of them need at once.
+    Written out, micro-batches save no memory there.
     """
     return 0 if length == 1 or jax.default_backend() == "cpu" else 1
 
