@@ -5,12 +5,16 @@ pixels of the result by 16 products where the definition takes 36:
 
     y = A^T ((G g G^T) * (B^T d B)) A,    summed over the channels of d.
 
-The products are 16 matrix products, one a place in the tile. In float32 the rounding errors are
+The products are 16 matrix products, one a place in the tile, of as many images at once as a cache
+can hold the tiles of. In float32 the rounding errors are
 those of the definition.
 """
 
 import jax
 import jax.numpy as jnp
+
+# Of tiles and products: more than a cache holds, and they wait for memory.
+_BYTES_AT_ONCE = 16 * 2**20
 
 
 def transform_kernel(kernel: jax.Array) -> jax.Array:
@@ -32,6 +36,15 @@ def conv3x3(x: jax.Array, transformed: jax.Array) -> jax.Array:
     Returns:
         `[B, H, W, D]`.
     """
+    batch, height, width = x.shape[:3]
+    tiles_and_products = 16 * -(-height // 2) * -(-width // 2) * sum(transformed.shape[2:])
+    at_once = max(1, _BYTES_AT_ONCE // (tiles_and_products * x.dtype.itemsize))
+    if batch <= at_once:
+        return _conv3x3(x, transformed)
+    return jax.lax.map(lambda y: _conv3x3(y[None], transformed)[0], x, batch_size=at_once)
+
+
+def _conv3x3(x: jax.Array, transformed: jax.Array) -> jax.Array:
     tiles = _transform_input(x)
     products = _apart([[tiles[i][j] @ transformed[i, j] for j in range(4)] for i in range(4)])
     return _inverse(products, (*x.shape[:3], transformed.shape[-1]))
