@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,19 +13,18 @@ QUICK_COMPILATION = (
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = QUICK_COMPILATION
+# And what one process has compiled, another need not. The first of a session makes the folder.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _programs = tempfile.TemporaryDirectory(prefix="wmgm_jax_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "--config=tests/tiny.py"
 
 
-@pytest.fixture(scope="session")
-def compilation_cache(tmp_path_factory):
-    """XLA programs that the processes of a test session share, for compiling takes longest."""
-    return tmp_path_factory.mktemp("compilation_cache")
-
-
 @pytest.fixture
-def start(compilation_cache):
+def start():
     """Starts `python -m wmgm_jax.main`, or another module, with flags.
 
     Whatever still runs is killed at the end.
@@ -42,8 +42,6 @@ def start(compilation_cache):
                 **os.environ,
                 "XLA_FLAGS": f"{QUICK_COMPILATION} "
                 f"--xla_force_host_platform_device_count={devices}",
-                "JAX_COMPILATION_CACHE_DIR": str(compilation_cache),
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
                 **environment,
             },
         )

@@ -9,10 +9,13 @@ import pytest
 from conftest import ROOT
 from ml_collections import ConfigDict
 
+import wmgm_jax
+from benchmarks import untrained
 from tests.tiny import get_config
 from wmgm_jax import systems, wavelets
 from wmgm_jax.config import base, sibling
 from wmgm_jax.config_checks import validate
+from wmgm_jax.networks import inference
 from wmgm_jax.systems import wsgm
 from wmgm_jax.systems.coarsest import CoarsestBand
 from wmgm_jax.systems.interface import Sampling
@@ -209,3 +212,27 @@ def test_every_system_has_settings_and_a_file():
         config = base(system)
         validate(config)
         assert sibling(base(), system).system == config.system == system
+
+
+@pytest.mark.parametrize(
+    ("system", "networks"),
+    [
+        ("wmgm", ["UNet", "AttentionUNet", "AttentionUNet"]),
+        ("sgm", ["UNet"]),
+        ("wsgm", ["UNet", "UNet", "UNet"]),
+        ("wavediff", ["DenoisingGenerator"]),
+    ],
+)
+def test_images_are_drawn_with_prepared_networks(system, networks, monkeypatch):
+    config = config_of(system)
+    model, seen = untrained.model(config), []
+
+    def prepared(network, variables, images):
+        seen.append(type(network).__name__)
+        return original(network, variables, images)
+
+    original = inference.prepared
+    monkeypatch.setattr(inference, "prepared", prepared)
+    sample_fn = wmgm_jax.make_sample_fn(config)
+    jax.eval_shape(lambda params: sample_fn(params, jax.random.key(0), 2), model.params)
+    assert seen == networks

@@ -3,7 +3,10 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
+import logging
+import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +26,8 @@ from wmgm_jax.systems.interface import Sampling
 from wmgm_jax.units import Units
 
 SampleFunction = Callable[[Any, jax.Array, int], jax.Array]
+
+_log = logging.getLogger("wmgm_jax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,18 +177,25 @@ def sample_batches(
     mesh = jax.sharding.Mesh(np.array(devices), (BATCH_AXIS,))
     whole = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
+    # The last batch is filled up, so that one program serves them all.
+    share = -(-min(num, model.config.sampling.batch_size) // len(devices))
+    batch_size = share * len(devices)
+    params = jax.device_put(model.params, whole)
+
+    def keys(first: int) -> jax.Array:
+        return jax.device_put(_image_keys(key, jnp.arange(first, first + batch_size)), split)
+
+    start = time.monotonic()
     draw = jax.jit(
         _make_draw(model.config, num_steps, sampler, spacing),
         in_shardings=(whole, split),
         out_shardings=split,
     )
-    # The last batch is filled up, so that one program serves them all.
-    share = -(-min(num, model.config.sampling.batch_size) // len(devices))
-    batch_size = share * len(devices)
-    params = jax.device_put(model.params, whole)
-    for first in range(0, num, batch_size):
-        keys = _image_keys(key, jnp.arange(first, first + batch_size))
-        images = draw(params, jax.device_put(keys, split))
+    draw = draw.lower(params, keys(0)).compile()
+    _log.info("sampling: compiled in %.0f s", time.monotonic() - start)
+    drawn = ((first, draw(params, keys(first))) for first in range(0, num, batch_size))
+    # The devices begin with a batch before the host takes the one before it.
+    for (first, images), _ in itertools.pairwise(itertools.chain(drawn, [None])):
         yield np.asarray(images)[: num - first]
 
 
