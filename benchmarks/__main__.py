@@ -15,6 +15,8 @@ too, and draws the figure of the suite scaling.
   training  steps of --batch_size images of every stage of --config, by default the same
   scaling   drawing with WMGM against the number of images, their size and the levels, by --config,
             by default configs/colon_ihc.py
+  profile   where the time of drawing with WMGM goes, in one draw, by --config, by default the
+            paper's
   pytorch   passes, drawing and steps against the PyTorch networks of WMGM's authors and of
             https://github.com/openai/improved-diffusion, imported from checkouts, with our
             parameters in them; "difference" is that of the results. Needs `pip install torch`
@@ -32,7 +34,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from benchmarks import haar, scaling, systems, timing, training
+from benchmarks import haar, profile, scaling, systems, timing, training
 from benchmarks.programs import Row
 from configs import afhq_cat, colon_ihc
 from experiments.figures import write_figure
@@ -101,6 +103,10 @@ def _scaling() -> list[Row]:
     return scaling.measure(_config(colon_ihc), _images(), values, _repeats())
 
 
+def _profile() -> list[Row]:
+    return profile.measure(_config(afhq_cat), _images())
+
+
 def _pytorch() -> list[Row]:
     try:
         from benchmarks import pytorch  # It alone needs PyTorch.
@@ -118,6 +124,7 @@ SUITES: Mapping[str, Callable[[], list[Row]]] = {
     "systems": _systems,
     "training": _training,
     "scaling": _scaling,
+    "profile": _profile,
     "pytorch": _pytorch,
 }
 

@@ -24,6 +24,7 @@ class Program:
         compiling: seconds that it took.
         memory: bytes that XLA plans for at the peak of a call, the arguments included.
         devices: that it runs on.
+        text: of the compiled program.
     """
 
     call: Callable[[], Any]
@@ -33,6 +34,7 @@ class Program:
     compiling: float
     memory: int
     devices: int = 1
+    text: str = ""
 
     def columns(self, seconds: float) -> Row:
         """The columns of a table, given the median seconds of a call."""

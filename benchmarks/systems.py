@@ -22,7 +22,8 @@ _log = logging.getLogger("wmgm_jax.benchmarks")
 
 NAMES = {"wmgm": "WMGM", "sgm": "SGM", "wsgm": "WSGM", "wavediff": "WaveDiff"}
 PAPER = Sampling("euler_maruyama", 16, "uniform")
-SIX, FOUR = (Sampling("dpmpp_2m", steps, "optimal") for steps in (6, 4))
+SIX = Sampling("dpmpp_2m", 6, "optimal")
+FOUR = Sampling("multistep", 4, "multistep")
 
 
 def measure(
@@ -83,6 +84,7 @@ def drawing(model: sampling.Model, images: int, way: Sampling) -> Program:
         dtype=config.train.dtype,
         compiling=seconds,
         memory=memory,
+        text=program.as_text(),
     )
 
 

@@ -22,7 +22,7 @@ that it generates.
   errors       every sampler and grid by evaluations, for the first spectrum
 
 Writes them (tables as CSV and Markdown) and a figure into --out. `wmgm_jax/time_grids.py` holds the
-grids found.
+grids found; those of the sampler multistep are searched for by `experiments.multistep`.
 """
 
 import functools
@@ -201,6 +201,8 @@ def errors(eigenvalues: np.ndarray) -> list[dict[str, object]]:
         for name, (sampler, grid) in _CONTENDERS.items():
             # Of two evaluations a step, but on the last.
             num_steps = (count + 1) // 2 if sampler == "heun" else count
+            if sampler == "multistep" and time_grids.multistep_weights(num_steps) is None:
+                continue  # There it is dpmpp_2m.
             if samplers.evaluations(sampler, num_steps) == count:
                 row[name] = error(sampler, grid(num_steps), eigenvalues)
         rows.append(row)
@@ -223,9 +225,12 @@ _CONTENDERS = {
         lambda n: time_grids.logsnr(n, 4.0, _EVEN_ENDS.get(n, 0.08)),
     ),
     "DPM-Solver++(2M), optimal": ("dpmpp_2m", lambda n: time_grids.optimal(n, 5.0)),
+    "linear multistep, searched": ("multistep", lambda n: time_grids.multistep(n, 5.0)),
 }
 _COLOURS = dict(
-    zip(_CONTENDERS, (VERMILION, VERMILION, ORANGE, GREEN, PURPLE, BLUE, BLUE), strict=True)
+    zip(
+        _CONTENDERS, (VERMILION, VERMILION, ORANGE, GREEN, PURPLE, BLUE, BLUE, "black"), strict=True
+    )
 )
 
 

@@ -4,10 +4,12 @@
 
 Takes the systems that `experiments.table1` trains (and trains them, if they are not yet trained).
 Every --sampler draws --num_images images in every number of steps, on the grid that is its own,
-from the same keys; seconds are of drawing them all, after compiling. The papers' is euler_maruyama;
-dpmpp_2m takes --few_steps. WaveDiff takes the steps that it was trained with: one point. A point
-that stands in the table, of as many images from the same training steps, is not measured again, so
-that the work may be stopped and started. The dashed line is what as many training images measure.
+from the same keys; seconds are of drawing them all, after compiling. "papers" is Euler-Maruyama on
+the papers' own process, g = 1 and T = 5, euler_maruyama that on the process of the config: the
+networks know the noise, not the time. dpmpp_2m and multistep take --few_steps. WaveDiff takes the
+steps that it was trained with: one point. A point that stands in the table, of as many images from
+the same training steps, is not measured again, so that the work may be stopped and started. The
+dashed line is what as many training images measure.
 Writes a table (CSV, Markdown) and a figure into --out.
 """
 
@@ -26,7 +28,7 @@ import wmgm_jax
 from experiments import comparison, measuring
 from experiments.figures import write_figure
 from experiments.tables import headlines, write_table
-from wmgm_jax import cli, data, files, runs, sampling
+from wmgm_jax import cli, data, files, runs, sampling, time_grids
 from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate
 from wmgm_jax.evaluation.features import Inception
 from wmgm_jax.evaluation.outputs import load_inception
@@ -35,12 +37,16 @@ from wmgm_jax.samplers import SAMPLERS
 
 STEPS = ["4", "6", "8", "16", "32", "64", "96", "192"]
 FLOOR = "training images"
-# The samplers of the papers go without saying.
+PAPERS = "papers"
+# The samplers that need no name.
 _UNNAMED = ("euler_maruyama", "posterior")
+_FEW = ("dpmpp_2m", "multistep")
 _STYLES = {
     "euler_maruyama": "o:",
+    PAPERS: "x:",
     "posterior": "o",
     "dpmpp_2m": "o-",
+    "multistep": "D-",
     "heun": "^--",
     "ddim": "v--",
     "ancestral": "s--",
@@ -50,9 +56,14 @@ _COLOURS = {"SGM": BLUE, "WSGM": GREEN, "WMGM": VERMILION, "WaveDiff": PURPLE}
 cli.define_config("configs/colon_ihc.py")
 flags.adopt_module_key_flags(comparison)
 _STEPS = flags.DEFINE_list("steps", STEPS, "Numbers of steps.")
-_FEW_STEPS = flags.DEFINE_list("few_steps", ["3", "4", "5", "6", "8", "16"], "Of dpmpp_2m.")
+_FEW_STEPS = flags.DEFINE_list(
+    "few_steps", ["4", "5", "6", "8", "16"], "Of dpmpp_2m, and of multistep where it has weights."
+)
 _SAMPLERS = flags.DEFINE_multi_enum(
-    "sampler", ["euler_maruyama", "dpmpp_2m"], list(SAMPLERS), "Samplers of SGM, WSGM and WMGM."
+    "sampler",
+    [PAPERS, "euler_maruyama", "dpmpp_2m", "multistep"],
+    [PAPERS, *SAMPLERS],
+    "Samplers of SGM, WSGM and WMGM.",
 )
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images to draw.", lower_bound=4)
 _OUT = flags.DEFINE_string("out", "experiments/results/figure4", "Folder of the results.")
@@ -95,9 +106,10 @@ def ways(config: ConfigDict) -> list[tuple[str, int]]:
     if config.system == "wavediff":
         return [(config.sampling.sampler, config.sampling.num_steps)]
     return [
-        (sampler, int(steps))
+        (sampler, steps)
         for sampler in _SAMPLERS.value
-        for steps in (_FEW_STEPS if sampler == "dpmpp_2m" else _STEPS).value
+        for steps in map(int, (_FEW_STEPS if sampler in _FEW else _STEPS).value)
+        if sampler != "multistep" or time_grids.multistep_weights(steps) is not None
     ]
 
 
@@ -128,7 +140,11 @@ def _number(key: str, text: str) -> object:
 
 def drawn(model: sampling.Model, sampler: str, steps: int) -> tuple[np.ndarray, float]:
     """uint8 `[N, H, W, C]`, and the seconds that drawing them took, without compiling."""
-    sample_fn = wmgm_jax.make_sample_fn(model.config, steps, sampler)
+    config = model.config.copy_and_resolve_references()
+    if sampler == PAPERS:
+        config.process.update(schedule="constant", T=5.0)
+        sampler = "euler_maruyama"
+    sample_fn = wmgm_jax.make_sample_fn(config, steps, sampler)
     size = min(_NUM_IMAGES.value, model.config.sampling.batch_size)
     keys = [jax.random.key(i) for i in range(-(-_NUM_IMAGES.value // size))]
     program = sample_fn.lower(model.params, keys[0], size).compile()

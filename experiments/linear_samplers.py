@@ -15,6 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from wmgm_jax import time_grids
+
 
 def euler_maruyama(grid: np.ndarray, eigenvalues: np.ndarray) -> np.ndarray:
     """Eq. 20 with g = 1; no noise on the last step."""
@@ -83,8 +85,33 @@ def dpmpp_2m(grid: np.ndarray, eigenvalues: np.ndarray) -> np.ndarray:
     return gain**2
 
 
+def multistep(
+    grid: np.ndarray, eigenvalues: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """As DPM-Solver++, towards a sum of the data of all steps so far, whose factors sum to 1.
+
+    Args:
+        weights: `[N, N]`, c; None for those of `time_grids`.
+    """
+    if weights is None:
+        weights = time_grids.multistep_weights(len(grid) - 1)
+    if weights is None:
+        return dpmpp_2m(grid, eigenvalues)
+    gain, data = np.ones_like(eigenvalues), []
+    for (t, r), c in zip(itertools.pairwise(grid), weights, strict=True):
+        (alpha_t, sigma_t), (alpha_r, sigma_r) = levels(t), levels(r)
+        data.append(data_gain(t, eigenvalues) * gain)
+        goal = (1 + c.sum()) * data[-1]
+        for factor, earlier in zip(c, data[:-1], strict=False):
+            goal = goal - factor * earlier
+        # In between, what is not data is noise that has shrunk with sigma.
+        gain = alpha_r * goal + sigma_r * (gain - alpha_t * goal) / sigma_t
+    return gain**2
+
+
 SAMPLERS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    sampler.__name__: sampler for sampler in (euler_maruyama, ancestral, ddim, heun, dpmpp_2m)
+    sampler.__name__: sampler
+    for sampler in (euler_maruyama, ancestral, ddim, heun, dpmpp_2m, multistep)
 }
 
 

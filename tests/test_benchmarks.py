@@ -13,7 +13,7 @@ import pytest
 from conftest import TINY
 from PIL import Image
 
-from benchmarks import timing
+from benchmarks import profile, timing
 from benchmarks.untrained import parameters
 from experiments.tables import aligned
 from tests.tiny import get_config
@@ -86,6 +86,7 @@ def test_systems_training_and_scaling(run, tmp_path):
         "systems",
         "training",
         "scaling",
+        "profile",
         *SMALL,
         "--systems=wsgm",
         "--batches=1",
@@ -120,6 +121,36 @@ def test_systems_training_and_scaling(run, tmp_path):
     assert [row["value"] for row in tables["scaling"]] == ["1", "16", "1"]
     assert min(Image.open(tmp_path / "scaling.png").size) > 100
     assert "scaling" in output
+
+    shares = {(row["network"], row["work"]): row["share"] for row in read(tmp_path / "profile.csv")}
+    assert {network for network, _ in shares} == {"score network", "generator", "elsewhere"}
+    assert ("score network", "other convolutions") in shares
+    assert sum(map(float, shares.values())) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("origin", "kind"),
+    [
+        ("UNet/ResidualBlock_3/Conv_0/dot_general", "products of Winograd's algorithm"),
+        (
+            "UNet/Conv_1/while/body/closed_call/vmap()/dot_general",
+            "products of Winograd's algorithm",
+        ),
+        ("UNet/ResidualBlock_3/Conv_0/while/body/closed_call/vmap()/sub", "its transforms"),
+        ("UNet/ResidualBlock_3/Conv_2/conv_general_dilated", "other convolutions"),
+        ("UNet/SelfAttention_0/Dense_0/dot_general", "projections of attention"),
+        ("UNet/SelfAttention_0/vmap()/reduce_max", "attention itself"),
+        ("UNet/SelfAttention_0/GroupNorm_0/reduce_sum", "normalisation"),
+        ("UNet/ResidualBlock_3/jit(silu)/mul", "activations, sums, copies"),
+    ],
+)
+def test_what_an_instruction_does(origin, kind):
+    assert profile.kind(f"jit(sample_fn)/while/body/closed_call/{origin}") == (
+        "score network",
+        kind,
+    )
+    other = origin.replace("UNet", "AttentionUNet")
+    assert profile.kind(f"jit(sample_fn)/{other}") == ("generator", kind)
 
 
 @pytest.mark.parametrize(

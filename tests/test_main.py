@@ -1,5 +1,6 @@
 """The command line: what works, and the one line that bad input gets."""
 
+import csv
 import json
 import re
 
@@ -354,3 +355,26 @@ def test_help_says_what_the_modes_do(run):
     assert code == 0
     for word in ("--config:", "--mode", "--workdir", "inspect", "num_samples", "coordinator"):
         assert word in output
+
+
+def test_weights_are_searched_for_that_a_trained_run_follows(trained, run, tmp_path):
+    np.savez(tmp_path / "spectra.npz", faces=np.geomspace(20, 0.01, 32))
+    code, _, log = run(
+        f"--workdir={trained}",
+        "--steps=2",
+        "--num_paths=4",
+        "--evaluations=12",
+        f"--spectra={tmp_path / 'spectra.npz'}",
+        f"--out={tmp_path}",
+        module="experiments.multistep",
+    )
+    assert code == 0, log
+    with (tmp_path / "multistep.csv").open() as file:
+        second_order, gaussian, followed = csv.DictReader(file)
+    for row in (second_order, gaussian, followed):
+        assert len(row["B"].split()) == 2
+        assert len(row["weights"].split()) == 1
+    exact, path = "error, faces", f"error, {trained.name}"
+    # Two times and a weight instead of two times and 0.
+    assert float(gaussian[exact]) < 0.6 * float(second_order[exact])
+    assert 0 < float(followed[path]) <= float(gaussian[path])

@@ -142,6 +142,7 @@ KNOWN_ERRORS = [
     ("ddim", "quadratic", {4: 0.135, 8: 0.045, 16: 0.014, 32: 0.004, 256: 0.0001}),
     ("dpmpp_2m", "logsnr", {4: 0.024, 6: 0.0014, 8: 0.0008}),
     ("dpmpp_2m", "optimal", {4: 0.0197, 5: 0.0061, 6: 0.00044, 8: 0.00011, 16: 0.0004}),
+    ("multistep", "multistep", {4: 0.0008, 6: 0.00044}),
 ]
 
 
@@ -160,7 +161,7 @@ def test_few_steps_reach_the_known_errors(exact_variance, name, spacing, known):
         error = linear_samplers.relative_error(variance, MEASURED)
         # The bounds are rounded, and of another estimate of the same spectrum.
         assert error < 1.03 * bound + 5e-5, (num_steps, error)
-        assert error > 0.5 * bound or spacing == "optimal", (num_steps, error)
+        assert error > 0.5 * bound or spacing in ("optimal", "multistep"), (num_steps, error)
 
 
 def test_four_evaluations_pass_sixteen_of_euler_maruyama_and_six_256(exact_variance):
@@ -170,9 +171,13 @@ def test_four_evaluations_pass_sixteen_of_euler_maruyama_and_six_256(exact_varia
         variance = exact_variance(name, process, process.times(num_steps, spacing), MEASURED)
         return linear_samplers.relative_error(variance, MEASURED)
 
-    for few, many, ratio in ((4, 16, 0.25), (6, 256, 1.0)):
+    for name, few, many, ratio in (
+        ("dpmpp_2m", 4, 16, 0.25),
+        ("dpmpp_2m", 6, 256, 1.0),
+        ("multistep", 4, 256, 1.0),
+    ):
         bound = ratio * error("euler_maruyama", many, "uniform")
-        assert error("dpmpp_2m", few, "optimal") < bound
+        assert error(name, few, samplers.own_spacing(name)) < bound
 
 
 @pytest.mark.parametrize("name", [n for n in samplers.SAMPLERS if n != "euler_maruyama"])
@@ -273,6 +278,24 @@ def test_the_last_ancestral_step_adds_no_noise():
     assert np.all(run(2, seed=4) != run(2, seed=5))
 
 
+def test_linear_multistep_has_ddim_and_dpmpp_2m_as_cases():
+    process = OUProcess("linear")
+    times = jnp.asarray(process.times(4, "logsnr"))
+    B = np.float64(process.integral(times))[:-1]
+    h = -np.diff(np.log(np.sqrt(np.expm1(2 * B))))
+    second_order = np.zeros((4, 4), np.float32)
+    second_order[1, 0], second_order[2, 1] = h[1:] / (2 * h[:-1])
+    x = jax.random.normal(jax.random.key(3), (5, len(EIGENVALUES)))
+    score_fn = gaussian_score(process)
+    for sampler, weights in (
+        (samplers.ddim, np.zeros((4, 4), np.float32)),
+        (samplers.dpmpp_2m, second_order),
+    ):
+        found = samplers.linear_multistep(score_fn, process, times, jnp.asarray(weights), x)
+        expected = sampler(score_fn, process, times, jax.random.key(0), x)
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-4)
+
+
 @stochastic
 def test_an_image_depends_on_its_own_key_alone(name):
     process = OUProcess("linear")
@@ -356,9 +379,9 @@ def test_when_the_score_is_evaluated(name):
     assert len(seen) == samplers.evaluations(name, 5)
 
 
-def test_only_the_searched_grid_belongs_to_a_sampler():
+def test_only_the_searched_grids_belong_to_a_sampler():
     own = {name: samplers.own_spacing(name) for name in samplers.SAMPLERS}
-    assert own.pop("dpmpp_2m") == "optimal"
+    assert (own.pop("dpmpp_2m"), own.pop("multistep")) == ("optimal", "multistep")
     assert set(own.values()) == {"uniform"}
 
 

@@ -107,7 +107,8 @@ def test_time_grid_falls_from_the_horizon_to_0(schedule, spacing, num_steps):
     assert times.shape == (num_steps + 1,)
     assert times.dtype == np.float32
     horizon = np.float32(HORIZONS[schedule])
-    assert times[0] <= horizon if spacing == "optimal" else times[0] == horizon
+    is_searched = spacing in ("optimal", "multistep")
+    assert times[0] <= horizon if is_searched else times[0] == horizon
     assert times[-1] == 0.0
     assert np.all(np.diff(times) < 0)
 
@@ -116,23 +117,26 @@ def test_time_grid_falls_from_the_horizon_to_0(schedule, spacing, num_steps):
 def test_time_grid_starts_at_the_given_horizon(T):
     for spacing in SPACINGS:
         times = OUProcess("linear", T=T).times(5, spacing)
-        # Of a process that ends late, the best grid knows the end.
-        late = (spacing, T) == ("optimal", 3.0)
+        # Of a process that ends late, the best grids know the end.
+        late = T == 3.0 and spacing in ("optimal", "multistep")
         assert times[0] == (pytest.approx(0.8, abs=0.05) if late else T)
         assert np.all(np.diff(times) < 0)
 
 
-@pytest.mark.parametrize("num_steps", [2, 4, 6, 16])
-def test_the_optimal_grid_is_one_of_noise(num_steps):
+@pytest.mark.parametrize(
+    ("num_steps", "spacing"),
+    [(2, "optimal"), (4, "optimal"), (6, "optimal"), (16, "optimal"), (4, "multistep")],
+)
+def test_the_searched_grids_are_of_noise(num_steps, spacing):
     grids = [
-        -log_alpha(schedule, OUProcess(schedule).times(num_steps, "optimal"))
+        -log_alpha(schedule, OUProcess(schedule).times(num_steps, spacing))
         for schedule in SCHEDULES
     ]
     constant, linear, cosine = grids
     np.testing.assert_allclose(linear, constant, rtol=1e-4, atol=1e-8)
     # The cosine's noise ends earlier.
     share = min(1.0, -log_alpha("cosine", HORIZONS["cosine"]) / constant[0])
-    assert (share < 1) == (num_steps > 4)
+    assert (share < 1) == (num_steps > 4 or spacing == "multistep")
     np.testing.assert_allclose(cosine, share * constant, rtol=1e-4, atol=1e-8)
 
 

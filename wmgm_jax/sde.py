@@ -21,7 +21,7 @@ import numpy as np
 from wmgm_jax import time_grids
 
 Schedule = Literal["constant", "linear", "cosine"]
-Spacing = Literal["uniform", "quadratic", "logsnr", "optimal"]
+Spacing = Literal["uniform", "quadratic", "logsnr", "optimal", "multistep"]
 SPACINGS: tuple[str, ...] = get_args(Spacing)
 ScoreFunction = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -111,7 +111,8 @@ class OUProcess:
 
     def time(self, integral: np.ndarray) -> np.ndarray:
         """t at which B(t) is `integral`, at least 0 (float64, any shape)."""
-        return self._clock.inverse(integral, np)
+        # Exactly 0 at 0: sigma does not exist below.
+        return np.where(integral > 0, self._clock.inverse(integral, np), 0.0)
 
     def g(self, t: jax.Array) -> jax.Array:
         """g(t) > 0; any shape."""
@@ -134,11 +135,12 @@ class OUProcess:
             num_steps: number of steps, at least 1.
             spacing: "uniform" in t; "quadratic", t = T u^2 with u uniform; "logsnr", uniform in
                 log(alpha^2 / sigma^2) from T down to sigma = `sigma_min`, then one step to 0;
-                "optimal", the best known for few steps of `samplers.dpmpp_2m`.
+                "optimal" and "multistep", the best known for few steps of `samplers.dpmpp_2m` and
+                `samplers.multistep`.
             sigma_min: noise level of the last time before 0; used by "logsnr" alone.
 
         Returns:
-            float32 `[num_steps + 1]`, from T ("optimal": from at most T) to exactly 0.
+            float32 `[num_steps + 1]`, from T (the last two: from at most T) to exactly 0.
 
         Raises:
             ValueError: `num_steps` < 1, an unknown spacing, or a `sigma_min` outside
@@ -154,10 +156,10 @@ class OUProcess:
             times = self.T * fraction**2
         elif spacing == "logsnr":
             times = self.time(time_grids.logsnr(num_steps, start, sigma_min))
-            times[[0, -1]] = self.T, 0.0
-        elif spacing == "optimal":
-            times = self.time(time_grids.optimal(num_steps, start))
-            times[-1] = 0.0
+            times[0] = self.T
+        elif spacing in ("optimal", "multistep"):
+            searched = {"optimal": time_grids.optimal, "multistep": time_grids.multistep}
+            times = self.time(searched[spacing](num_steps, start))
         else:
             raise ValueError(f"spacing is one of {', '.join(SPACINGS)}; got {spacing!r}")
         return times.astype(np.float32)

@@ -16,6 +16,14 @@ _SEARCHED = {
     8: (4.037, 3.432, 2.063, 1.018, 0.2893, 0.05321, 0.0121, 0.001),
 }
 
+# The same for `samplers.multistep`: B of every step, and c_ij, j < i, of every step but the first.
+_MULTISTEP = {
+    4: (
+        (4.2502, 2.7998, 0.8798, 0.0253),
+        ((0.701,), (-0.129, 0.55), (0.039, -0.048, 1.07)),
+    ),
+}
+
 
 def logsnr(num_steps: int, start: float, sigma_min: float) -> np.ndarray:
     """`[num_steps + 1]`, uniform in log(alpha^2 / sigma^2) from B = `start` down to sigma =
@@ -39,7 +47,31 @@ def optimal(num_steps: int, start: float) -> np.ndarray:
     searched = _SEARCHED.get(num_steps, _SEARCHED[max(_SEARCHED)])
     places = np.linspace(0, 1, len(searched))
     nodes = np.interp(np.linspace(0, 1, num_steps), places, _logsnr(np.array(searched)))
-    grid = np.append(_integral(nodes), 0.0)
+    return _within(start, np.append(_integral(nodes), 0.0))
+
+
+def multistep(num_steps: int, start: float) -> np.ndarray:
+    """`[num_steps + 1]`, the grid that `multistep_weights` belong to, then 0.
+
+    Where there are none, or the process ends before the grid begins, as `optimal`.
+    """
+    if num_steps not in _MULTISTEP:
+        return optimal(num_steps, start)
+    return _within(start, np.append(_MULTISTEP[num_steps][0], 0.0))
+
+
+def multistep_weights(num_steps: int) -> np.ndarray | None:
+    """`[num_steps, num_steps]`, c of `samplers.multistep`, which is 0 but for j < i; None where
+    none were searched for."""
+    if num_steps not in _MULTISTEP:
+        return None
+    weights = np.zeros((num_steps, num_steps))
+    for i, row in enumerate(_MULTISTEP[num_steps][1], start=1):
+        weights[i, :i] = row
+    return weights
+
+
+def _within(start: float, grid: np.ndarray) -> np.ndarray:
     return grid * np.minimum(1.0, start / grid[0])
 
 
