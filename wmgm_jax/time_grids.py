@@ -16,11 +16,12 @@ _SEARCHED = {
     8: (4.037, 3.432, 2.063, 1.018, 0.2893, 0.05321, 0.0121, 0.001),
 }
 
-# The same for `samplers.multistep`: B of every step, and c_ij, j < i, of every step but the first.
+# The same for `samplers.multistep`, by `experiments/multistep.py`: B of every step, and c_ij of all
+# but the first, j < i.
 _MULTISTEP = {
     4: (
-        (4.2502, 2.7998, 0.8798, 0.0253),
-        ((0.701,), (-0.129, 0.55), (0.039, -0.048, 1.07)),
+        (4.62, 2.801, 0.8604, 0.02555),
+        ((0.8264,), (-0.2114, 0.5105), (-0.03145, 0.2489, 0.834)),
     ),
 }
 
