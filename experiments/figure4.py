@@ -157,7 +157,7 @@ def drawn(model: sampling.Model, sampler: str, steps: int) -> tuple[np.ndarray, 
 def curves(rows: Sequence[dict[str, object]]) -> Figure:
     """A row of panels against steps, and one against seconds."""
     measures = [label for label in HEADLINES.values() if any(label in row for row in rows)]
-    figure = Figure(figsize=(3.2 * len(measures), 5.2), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(measures) + 1.8, 5.2), layout="constrained")
     panels = figure.subplots(2, len(measures), squeeze=False, sharey="col")
     for axis, line in zip(("steps", "seconds"), panels, strict=True):
         for axes, measure in zip(line, measures, strict=True):
@@ -180,7 +180,8 @@ def curves(rows: Sequence[dict[str, object]]) -> Figure:
             axes.set_xlabel(axis if axis == "steps" else f"seconds for {_NUM_IMAGES.value} images")
             axes.set_ylabel(measure)
             axes.set_ylim(bottom=0)
-    panels[0][0].legend()
+    handles_and_labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(*handles_and_labels, loc="outside right center")
     return figure
 
 
