@@ -54,7 +54,8 @@ def optimal(num_steps: int, start: float) -> np.ndarray:
 def multistep(num_steps: int, start: float) -> np.ndarray:
     """`[num_steps + 1]`, the grid that `multistep_weights` belong to, then 0.
 
-    Where there are none, or the process ends before the grid begins, as `optimal`.
+    Where there are none it is `optimal`. Where the process ends before the grid begins all of it is
+    shortened, as there, and the weights are no longer the best.
     """
     if num_steps not in _MULTISTEP:
         return optimal(num_steps, start)
