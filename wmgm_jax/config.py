@@ -54,11 +54,12 @@ def base(system: str = "wmgm") -> ConfigDict:
                 "keep": 3,  # checkpoints
             },
             "sampling": {
-                # "euler_maruyama", the papers' (in 16 steps), "ancestral", "ddim", "heun"
+                # "euler_maruyama", the papers' (in 16 steps), "ancestral", "ddim", "heun",
+                # "multistep" (in 4 steps)
                 "sampler": "dpmpp_2m",
                 "num_steps": 6,
-                # "uniform", "quadratic", "logsnr", "optimal"; empty for the sampler's own: optimal
-                # of dpmpp_2m, else uniform
+                # "uniform", "quadratic", "logsnr", "optimal", "multistep"; empty for the sampler's
+                # own: optimal of dpmpp_2m, multistep of multistep, else uniform
                 "spacing": "",
                 "batch_size": 64,  # over all devices
                 "dtype": "",  # of the networks, "float32" or "bfloat16"; empty for train.dtype

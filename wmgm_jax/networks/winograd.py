@@ -6,8 +6,7 @@ pixels of the result by 16 products where the definition takes 36:
     y = A^T ((G g G^T) * (B^T d B)) A,    summed over the channels of d.
 
 The products are 16 matrix products, one a place in the tile, of as many images at once as a cache
-can hold the tiles of. In float32 the rounding errors are
-those of the definition.
+can hold the tiles of. In float32 the rounding errors are those of the definition.
 """
 
 import jax
