@@ -79,7 +79,8 @@ def rebuilt(run: runs.Run, images: np.ndarray) -> np.ndarray:
     """Images with the details that a run generates for their true coarsest bands."""
     model = sampling.load(run.workdir, ["msal"])
     return rebuild(
-        lambda keys, images: run.system.reconstruct(model.params, keys, images),
+        run.system.reconstruct,
+        model.params,
         images,
         jax.random.key(0),
         run.config.sampling.batch_size,

@@ -33,7 +33,9 @@ def test_psnr_is_scikit_images(crops):
 def test_fidelity_is_scikit_images_mean_over_batches_of_any_size(crops):
     """Rebuilding that darkens every image by 25 grey levels, in batches of 5, 5 and 2."""
     true = crops[:12]
-    dark = rebuild(lambda keys, images: images - 50 / 255, true, jax.random.key(0), batch_size=5)
+    dark = rebuild(
+        lambda brighter, keys, images: images + brighter, -50 / 255, true, jax.random.key(0), 5
+    )
     np.testing.assert_array_equal(dark, np.maximum(true.astype(int) - 25, 0))
     result = fidelity(dark, true, batch_size=5)
     pairs = list(zip(true, dark, strict=True))

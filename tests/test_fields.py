@@ -351,7 +351,9 @@ def test_fields_measure_as_the_images_that_they_equal():
 
 def test_rebuilt_fields_are_neither_clipped_nor_rounded():
     x = np.random.default_rng(0).standard_normal((5, 4, 4, 2)).astype(np.float32)
-    rebuilt = rebuild(lambda keys, fields: 3 * fields, x, jax.random.key(0), batch_size=2)
+    rebuilt = rebuild(
+        lambda factor, keys, fields: factor * fields, 3, x, jax.random.key(0), batch_size=2
+    )
     np.testing.assert_allclose(rebuilt, 3 * x, rtol=1e-6)
 
 

@@ -8,6 +8,7 @@ from jax.experimental import multihost_utils
 
 from wmgm_jax import data, files
 from wmgm_jax.checkpoints import Checkpoints
+from wmgm_jax.devices import dividing, shardings
 from wmgm_jax.evaluation import quick
 from wmgm_jax.metrics import read_metrics
 from wmgm_jax.runs import Run
@@ -88,9 +89,11 @@ class Progress:
         count = min(count, len(self._run.valid)) // batch_size * batch_size
         images = to_unit_range(data.spread(self._run.valid, count))
         keys = jax.random.split(jax.random.key(self._run.config.seed), count)
+        whole, split = shardings(dividing(batch_size))
+        model = jax.device_put(model, whole)
         batches = [
-            self._compare(model, keys[i : i + batch_size], images[i : i + batch_size])
-            for i in range(0, count, batch_size)
+            self._compare(model, *jax.device_put((keys[rows], images[rows]), split))
+            for rows in (slice(i, i + batch_size) for i in range(0, count, batch_size))
         ]
         pictures = [np.concatenate(parts) for parts in zip(*jax.device_get(batches), strict=True)]
         if self._run.valid.units is not None:

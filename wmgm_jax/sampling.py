@@ -7,21 +7,20 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from wmgm_jax import systems
 from wmgm_jax.checkpoints import Checkpoints
 from wmgm_jax.config_checks import validate
+from wmgm_jax.devices import shardings
 from wmgm_jax.errors import UserError
-from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems.interface import Sampling
 from wmgm_jax.units import Units
 
@@ -153,6 +152,33 @@ def make_sample_fn(
     return sample_fn
 
 
+def make_batch_fn(
+    config: ConfigDict,
+    devices: Sequence[jax.Device],
+    num_steps: int | None = None,
+    sampler: str | None = None,
+    spacing: str | None = None,
+) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
+    """Makes the sampler of a model as one jitted program over several devices.
+
+    Args:
+        config, num_steps, sampler, spacing: as for `make_sample_fn`.
+        devices: each of them holds all parameters, and draws an equal share of the images.
+
+    Returns:
+        `batch_fn(params, key, indices)` -> images `[b, H, W, C]` as of `make_sample_fn`, those of
+        the int32 indices `[b]`; b is a multiple of the number of devices.
+    """
+    whole, split = shardings(devices)
+    draw = _make_draw(config, num_steps, sampler, spacing)
+
+    @functools.partial(jax.jit, in_shardings=(whole, whole, split), out_shardings=split)
+    def batch_fn(params: Any, key: jax.Array, indices: jax.Array) -> jax.Array:
+        return draw(params, _image_keys(key, indices))
+
+    return batch_fn
+
+
 def sample_batches(
     model: Model,
     key: jax.Array,
@@ -174,26 +200,19 @@ def sample_batches(
         float32 `[b, H, W, C]` as `sample_fn` returns, `num` images in all.
     """
     devices = jax.local_devices()
-    mesh = jax.sharding.Mesh(np.array(devices), (BATCH_AXIS,))
-    whole = NamedSharding(mesh, PartitionSpec())
-    split = NamedSharding(mesh, PartitionSpec(BATCH_AXIS))
     # The last batch is filled up, so that one program serves them all.
     share = -(-min(num, model.config.sampling.batch_size) // len(devices))
     batch_size = share * len(devices)
-    params = jax.device_put(model.params, whole)
 
-    def keys(first: int) -> jax.Array:
-        return jax.device_put(_image_keys(key, jnp.arange(first, first + batch_size)), split)
+    def indices(first: int) -> jax.Array:
+        return jnp.arange(first, first + batch_size)
 
     start = time.monotonic()
-    draw = jax.jit(
-        _make_draw(model.config, num_steps, sampler, spacing),
-        in_shardings=(whole, split),
-        out_shardings=split,
-    )
-    draw = draw.lower(params, keys(0)).compile()
+    batch_fn = make_batch_fn(model.config, devices, num_steps, sampler, spacing)
+    program = batch_fn.lower(model.params, key, indices(0)).compile()
     _log.info("sampling: compiled in %.0f s", time.monotonic() - start)
-    drawn = ((first, draw(params, keys(first))) for first in range(0, num, batch_size))
+    params = jax.device_put(model.params, program.input_shardings[0][0])
+    drawn = ((first, program(params, key, indices(first))) for first in range(0, num, batch_size))
     # The devices begin with a batch before the host takes the one before it.
     for (first, images), _ in itertools.pairwise(itertools.chain(drawn, [None])):
         yield np.asarray(images)[: num - first]

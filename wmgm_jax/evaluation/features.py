@@ -14,14 +14,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from wmgm_jax import data, files
+from wmgm_jax.devices import shardings
 from wmgm_jax.evaluation import intervals
 from wmgm_jax.evaluation.frechet import Moments
 from wmgm_jax.networks.inception import InceptionV3, to_rgb
-from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems.bands import to_unit_range
 
 _log = logging.getLogger(__name__)
@@ -76,10 +75,7 @@ class Inception:
             apply: (params, uint8 `[B, H, W, C]`) -> features `[B, D]`.
         """
         devices = jax.local_devices()
-        mesh = Mesh(np.array(devices), (BATCH_AXIS,))
-        whole, split = (
-            NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(BATCH_AXIS))
-        )
+        whole, split = shardings(devices)
         self.weights_sha256 = weights_sha256
         self._batch_size = -(-batch_size // len(devices)) * len(devices)
         self._params = jax.device_put(params, whole)

@@ -1,12 +1,14 @@
 """How near images come when only their coarsest band is kept (Table 2 of the paper)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from wmgm_jax import files, msal
+from wmgm_jax.devices import dividing, shardings
 from wmgm_jax.systems.bands import to_unit_range
 
 # That of equal images is infinite, which no mean survives and no JSON holds.
@@ -53,7 +55,8 @@ def fidelity(rebuilt: np.ndarray, true: np.ndarray, batch_size: int = 64) -> dic
 
 
 def rebuild(
-    reconstruct: Callable[[jax.Array, jax.Array], jax.Array],
+    reconstruct: Callable[[Any, jax.Array, jax.Array], jax.Array],
+    params: Any,
     images: np.ndarray,
     key: jax.Array,
     batch_size: int,
@@ -61,7 +64,8 @@ def rebuild(
     """Images rebuilt from their true coarsest band.
 
     Args:
-        reconstruct: (keys `[B]`, images) -> rebuilt images, both `[B, H, W, C]` in [-1, 1].
+        reconstruct: (params, keys `[B]`, images) -> rebuilt images, both `[B, H, W, C]` in [-1, 1].
+        params: of the model.
         images: `[N, H, W, C]`, uint8, or fields in unit range.
         key: for the noise of the details.
         batch_size: images at a time.
@@ -71,9 +75,11 @@ def rebuild(
     """
     reconstruct = jax.jit(reconstruct)
     keys = jax.random.split(key, len(images))
-    batches = [
-        reconstruct(keys[i : i + batch_size], to_unit_range(images[i : i + batch_size]))
-        for i in range(0, len(images), batch_size)
-    ]
+    batches = []
+    for i in range(0, len(images), batch_size):
+        batch = keys[i : i + batch_size], to_unit_range(images[i : i + batch_size])
+        whole, split = shardings(dividing(len(batch[0])))
+        params = jax.device_put(params, whole)
+        batches.append(reconstruct(params, *jax.device_put(batch, split)))
     rebuilt = np.concatenate(jax.device_get(batches))
     return files.to_uint8((rebuilt + 1) / 2) if images.dtype == np.uint8 else rebuilt

@@ -85,7 +85,8 @@ def _rebuilt(model: sampling.Model, reference: data.Source) -> Measures:
         return {}
     images = data.spread(reference, min(_REBUILT, model.config.evaluation.num_images))
     rebuilt = rebuild(
-        lambda keys, images: system.reconstruct(model.params, keys, images),
+        system.reconstruct,
+        model.params,
         images,
         jax.random.key(model.config.seed),
         model.config.sampling.batch_size,
