@@ -22,7 +22,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m pytest -n 2 --dist loadfile
+	@# In the order of the names: files of few tests, which would come last, are the longest.
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 $(INSTALLED): requirements.txt setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

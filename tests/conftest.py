@@ -1,4 +1,7 @@
+import atexit
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -9,7 +12,7 @@ import pytest
 # Compiling takes most of the time of the tests: the less is optimised, the sooner they are done.
 QUICK_COMPILATION = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false"
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_multi_thread_eigen=false"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = QUICK_COMPILATION
@@ -19,8 +22,57 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+# Importing takes five seconds. Commands begin as copies of a process that has imported all but the
+# modules that define their flags.
+_copies = multiprocessing.get_context("forkserver")
+_copies.set_forkserver_preload(
+    ["wmgm_jax.cli", "wmgm_jax.training", "wmgm_jax.evaluation.trained", "experiments.figures"]
+)
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "--config=tests/tiny.py"
+
+
+class Command:
+    """`python -m module flags` in a process of its own, as far as `subprocess.Popen` goes."""
+
+    def __init__(self, module, flags):
+        self._folder = tempfile.TemporaryDirectory()
+        self._streams = [Path(self._folder.name, name) for name in ("output", "log")]
+        self._process = _copies.Process(target=_execute, args=(module, flags, self._streams))
+        self._process.start()
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self._process.exitcode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self._process.pid, number)
+
+    def kill(self):
+        self._process.kill()
+
+    def communicate(self, timeout=None):
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout)
+        return tuple(path.read_text() if path.exists() else "" for path in self._streams)
+
+
+def _execute(module, flags, streams):
+    for path, descriptor in zip(streams, (1, 2), strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    sys.argv = [module, *flags]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()  # A copy's own end leaves them out.
 
 
 @pytest.fixture
@@ -29,29 +81,16 @@ def start():
 
     Whatever still runs is killed at the end.
     """
-    processes = []
+    commands = []
 
-    def start(*flags, devices=1, module="wmgm_jax.main", **environment):
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, flags)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={
-                **os.environ,
-                "XLA_FLAGS": f"{QUICK_COMPILATION} "
-                f"--xla_force_host_platform_device_count={devices}",
-                **environment,
-            },
-        )
-        processes.append(process)
-        return process
+    def start(*flags, module="wmgm_jax.main"):
+        commands.append(Command(module, list(map(str, flags))))
+        return commands[-1]
 
     yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+    for command in commands:
+        command.kill()
+        command.communicate()
 
 
 @pytest.fixture
@@ -59,8 +98,8 @@ def run(start):
     """Runs what `start` starts to its end; returns (exit code, output, log)."""
 
     def run(*flags, **kwargs):
-        process = start(*flags, **kwargs)
-        output, log = process.communicate(timeout=600)
-        return process.returncode, output, log
+        command = start(*flags, **kwargs)
+        output, log = command.communicate(timeout=600)
+        return command.returncode, output, log
 
     return run

@@ -8,6 +8,8 @@ import pytest
 from conftest import TINY
 from test_resume import final_state
 
+from wmgm_jax.metrics import read_metrics
+
 FLAGS = (
     TINY,
     "--config.score.num_steps=20",
@@ -48,12 +50,15 @@ def assert_equal_to_rounding(states, others):
             jax.tree_util.tree_map_with_path(compare, training[part], other_training[part])
 
 
-def test_four_devices_train_what_one_trains(one_device, run, tmp_path):
-    """Two steps a call, besides."""
+def test_four_devices_train_what_one_trains(one_device, folder, run, tmp_path):
+    """Two steps a call, besides. And they measure it alike."""
     flags = (*FLAGS, f"--workdir={tmp_path}", "--config.train.steps_per_call=2")
-    code, _, log = run(*flags, devices=4)
+    code, _, log = run(*flags, "--cpu_devices=4")
     assert code == 0, log
     assert_equal_to_rounding(final_state(tmp_path), one_device)
+    ours, theirs = (read_metrics(path / "metrics.jsonl")[-1] for path in (tmp_path, folder))
+    for name in ("psnr", "sliced_wasserstein"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-3)
 
 
 def test_accumulation_trains_what_the_whole_batch_trains(one_device, run, tmp_path):
@@ -77,7 +82,7 @@ def test_two_hosts_train_what_one_trains(one_device, start, tmp_path):
             f"--coordinator=127.0.0.1:{port}",
             "--num_hosts=2",
             f"--host_index={index}",
-            devices=2,
+            "--cpu_devices=2",
         )
         for index in range(2)
     ]

@@ -96,7 +96,7 @@ def test_the_other_branch_of_every_setting(trained, run):
 
 def test_sampling_a_run(trained, folder_flags, run):
     flags = (f"--workdir={trained}", "--mode=sample", "--num_samples=5", "--seed=3")
-    code, _, log = run(*flags, devices=2)
+    code, _, log = run(*flags, "--cpu_devices=2")
     assert code == 0, log
     samples = trained / "samples" / "seed_3"
     images = np.load(samples / "images.npz", allow_pickle=False)["images"]
@@ -173,7 +173,7 @@ def test_any_images_against_any_others(trained, faces, run, tmp_path):
 
 def test_another_system_trains_samples_and_is_evaluated(run, tmp_path):
     flags = (f"{TINY}:wsgm", f"--workdir={tmp_path}", "--config.score.num_steps=3")
-    code, _, log = run(*flags, devices=2)
+    code, _, log = run(*flags, "--cpu_devices=2")
     assert code == 0, log
     stages = ["details_1", "details_2", "score"]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == stages
@@ -314,7 +314,7 @@ def test_mistakes_that_show_late(run, tmp_path):
     """The devices do not divide the batch; fewer images than a batch; another config's folder."""
     workdir = tmp_path / "run"
     flags = (TINY, f"--workdir={workdir}", "--config.stages=score")
-    fails(run(*flags, "--config.score.batch_size=6", devices=4), r"batch_size", "6", "4")
+    fails(run(*flags, "--config.score.batch_size=6", "--cpu_devices=4"), r"batch_size", "6", "4")
     empty = tmp_path / "images"
     folder = (
         "--config.data.source=folder",
@@ -353,7 +353,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path):
 def test_help_says_what_the_modes_do(run):
     code, output, _ = run("--help")
     assert code == 0
-    for word in ("--config:", "--mode", "--workdir", "inspect", "num_samples", "coordinator"):
+    for word in (
+        "--config:",
+        "--mode",
+        "--workdir",
+        "inspect",
+        "num_samples",
+        "coordinator",
+        "cpu_devices",
+    ):
         assert word in output
 
 

@@ -1,16 +1,26 @@
 """What a run says of itself."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
-from conftest import TINY
+from conftest import ROOT, TINY
 
 
-def test_log_lines_tell_of_compiling_and_of_every_report(run, tmp_path):
+def test_log_lines_tell_of_compiling_and_of_every_report(tmp_path):
     flags = (TINY, f"--workdir={tmp_path}", "--config.stages=score")
-    code, _, log = run(*flags, JAX_LOG_COMPILES="1")
-    assert code == 0, log
+    process = subprocess.run(
+        [sys.executable, "-m", "wmgm_jax.main", *flags],
+        cwd=ROOT,
+        env={**os.environ, "JAX_LOG_COMPILES": "1"},
+        capture_output=True,
+        text=True,
+    )
+    log = process.stderr
+    assert process.returncode == 0, log
     compiling = r"score: compiling program 1 of 1\n.*score: compiled in \d+ s\n.*score 2/12"
     assert re.search(compiling, log, re.S)
     # Pictures, measures and checkpoints have their programs from step 6 on.
