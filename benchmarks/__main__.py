@@ -13,8 +13,8 @@ too, and draws the figure of the suite scaling.
             WSGM and WaveDiff, untrained, at the sizes of --config, by default the paper's,
             configs/afhq_cat.py; "s / first" is the time over that of WMGM's 16 steps
   training  steps of --batch_size images of every stage of --config, by default the same
-  scaling   drawing with WMGM against the number of images, their size and the levels, by --config,
-            by default configs/colon_ihc.py
+  scaling   drawing with WMGM against the number of images, their size, the levels and the devices,
+            by --config, by default configs/colon_ihc.py
   profile   where the time of drawing with WMGM goes, in one draw, by --config, by default the
             paper's
   pytorch   passes, drawing and steps against the PyTorch networks of WMGM's authors and of
@@ -61,11 +61,16 @@ _VARIED = {
     "batch": flags.DEFINE_list("batches", "1,2,4,8,16,32,64", "scaling: images at once."),
     "side": flags.DEFINE_list("sides", "64,128,256,512", "scaling: pixels of a side."),
     "levels": flags.DEFINE_list("scales", "1,2,3,4", "scaling: levels S of WMGM."),
+    "devices": flags.DEFINE_list(
+        "devices", None, "scaling: devices; by default 1, 2, 4 and so on, as many as there are."
+    ),
 }
 _WMGM = flags.DEFINE_string("wmgm", None, "pytorch: checkout of the repository of WMGM's authors.")
 _IMPROVED_DIFFUSION = flags.DEFINE_string(
     "improved_diffusion", None, "pytorch: checkout of improved diffusion."
 )
+_WORKS = ("passes", "drawing", "training")
+_WORK = flags.DEFINE_multi_enum("work", _WORKS, _WORKS, "pytorch: what to compare.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the tables and the figure; None for no files.")
 
 
@@ -99,7 +104,8 @@ def _training() -> list[Row]:
 
 
 def _scaling() -> list[Row]:
-    values = {axis: _integers(flag.name, flag.value) for axis, flag in _VARIED.items()}
+    doubled = [str(2**i) for i in range(jax.local_device_count().bit_length())]
+    values = {axis: _integers(flag.name, flag.value or doubled) for axis, flag in _VARIED.items()}
     return scaling.measure(_config(colon_ihc), _images(), values, _repeats())
 
 
@@ -116,7 +122,9 @@ def _pytorch() -> list[Row]:
             raise
         raise UserError("the suite pytorch needs PyTorch: pip install torch") from error
     code = checkouts.imported(_WMGM.value, _IMPROVED_DIFFUSION.value)
-    return pytorch.measure(_config(afhq_cat), code, _BATCH_SIZE.value, _images(), _repeats())
+    return pytorch.measure(
+        _config(afhq_cat), code, _WORK.value, _BATCH_SIZE.value, _images(), _repeats()
+    )
 
 
 SUITES: Mapping[str, Callable[[], list[Row]]] = {

@@ -22,7 +22,7 @@ class Program:
         flops: of one call, as XLA counts them before it optimises.
         dtype: of the computation.
         compiling: seconds that it took.
-        memory: bytes that XLA plans for at the peak of a call, the arguments included.
+        memory: bytes that XLA plans for at the peak of a call, the arguments included, on a device.
         devices: that it runs on.
         text: of the compiled program.
     """
@@ -39,7 +39,9 @@ class Program:
     def columns(self, seconds: float) -> Row:
         """The columns of a table, given the median seconds of a call."""
         rate = self.flops / seconds
-        peak = self.devices * timing.matrix_product_rate(self.dtype)
+        # The devices that a CPU pretends to have share its cores.
+        devices = 1 if jax.default_backend() == "cpu" else self.devices
+        peak = devices * timing.matrix_product_rate(self.dtype)
         return {
             "images": self.images,
             "s": seconds,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from benchmarks import untrained
@@ -69,21 +70,23 @@ def measure(
     ]
 
 
-def drawing(model: sampling.Model, images: int, way: Sampling) -> Program:
-    """The program that draws so many images at once."""
+def drawing(model: sampling.Model, images: int, way: Sampling, devices: int = 1) -> Program:
+    """The program that draws so many images at once, an equal share on each device."""
     config = model.config.copy_and_resolve_references()
     config.sampling.update(dataclasses.asdict(way))
     validate(config)
-    key = jax.random.key(0)
-    lowered = sampling.make_sample_fn(config).lower(model.params, key, images)
-    program, seconds, memory = compiled(lowered)
+    batch_fn = sampling.make_batch_fn(config, jax.local_devices()[:devices])
+    key, indices = jax.random.key(0), jnp.arange(images)
+    program, seconds, memory = compiled(batch_fn.lower(model.params, key, indices))
+    arguments = jax.device_put((model.params, key, indices), program.input_shardings[0])
     return Program(
-        call=functools.partial(program, model.params, key),
+        call=functools.partial(program, *arguments),
         images=images,
         flops=images * inspection.measure(config)["flops_per_image"],
         dtype=config.train.dtype,
         compiling=seconds,
         memory=memory,
+        devices=devices,
         text=program.as_text(),
     )
 

@@ -93,6 +93,7 @@ def test_systems_training_and_scaling(run, tmp_path):
         "--sides=16",
         "--scales=1",
         f"--out={tmp_path}",
+        "--cpu_devices=2",
         module="benchmarks",
     )
     assert code == 0, log
@@ -118,7 +119,8 @@ def test_systems_training_and_scaling(run, tmp_path):
         expected = (float(both[key]) + 3 * float(one[key])) / 4
         assert float(mean[key]) == pytest.approx(expected)
 
-    assert [row["value"] for row in tables["scaling"]] == ["1", "16", "1"]
+    assert [row["value"] for row in tables["scaling"]] == ["1", "16", "1", "1", "2"]
+    assert [row["devices"] for row in tables["scaling"]] == ["1", "1", "1", "1", "2"]
     assert min(Image.open(tmp_path / "scaling.png").size) > 100
     assert "scaling" in output
 
@@ -159,6 +161,7 @@ def test_what_an_instruction_does(origin, kind):
         (["heat"], "'heat': all arguments are flags or haar, systems, training"),
         (["haar", "--shape=2,16"], "--shape is B,H,W,C"),
         (["scaling", "--batches=1,x"], "--batches is a list of whole numbers"),
+        (["scaling", "--devices=64"], "--devices=64: there are 1;"),
         (["systems", "--config=tests/tiny.py:sgm"], "--config must be of WMGM"),
         (["pytorch"], "PyTorch: pip install torch|--improved_diffusion is missing"),
     ],

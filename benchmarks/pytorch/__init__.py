@@ -6,7 +6,7 @@ PyTorch knows, and compared in the faster.
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from benchmarks.programs import Row
 from benchmarks.pytorch.both import Both, Comparison
 from benchmarks.pytorch.checkouts import Code
 from benchmarks.pytorch.steps import generator_step, score_step
-from benchmarks.systems import SIX
+from benchmarks.systems import FOUR, PAPER, SIX
 from benchmarks.timing import cpu_cores, paired_medians
 from wmgm_jax.errors import UserError
 
@@ -38,13 +38,19 @@ _NEEDED = {
 
 
 def measure(
-    config: ConfigDict, code: Code, batch_size: int, images: int, repeats: int
+    config: ConfigDict,
+    code: Code,
+    works: Collection[str],
+    batch_size: int,
+    images: int,
+    repeats: int,
 ) -> list[Row]:
     """A row for every kind of work.
 
     Args:
         config: of WMGM, with settings that theirs can have.
         code: theirs.
+        works: "passes", "drawing", "training" or some of them.
         batch_size: images in a pass of a network and in a training step.
         images: to draw at once.
         repeats: timings of each.
@@ -58,7 +64,7 @@ def measure(
             raise UserError(f"--config.{key} must be {needed!r} to compare, not {given!r}")
     torch.set_num_threads(cpu_cores())
     rows = []
-    for comparison in _comparisons(Both(config, code, batch_size, images)):
+    for comparison in _comparisons(Both(config, code, batch_size, images), works):
         if comparison.difference is not None and not comparison.difference < _TOLERANCE:
             raise RuntimeError(f"{comparison.what}: they differ by {comparison.difference:.2g}")
         # Threads of PyTorch's spin for a while when their work is done.
@@ -78,10 +84,12 @@ def measure(
     return rows
 
 
-def _comparisons(both: Both) -> Iterator[Comparison]:
+def _comparisons(both: Both, works: Collection[str]) -> Iterator[Comparison]:
     """One after the other, so that the memory of one is free for the next."""
-    yield from both.passes()
-    yield both.drawing()
-    yield both.drawing(SIX)
-    yield score_step(both)
-    yield generator_step(both)
+    if "passes" in works:
+        yield from both.passes()
+    if "drawing" in works:
+        yield from map(both.drawing, (PAPER, SIX, FOUR))
+    if "training" in works:
+        yield score_step(both)
+        yield generator_step(both)
