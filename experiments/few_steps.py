@@ -30,29 +30,31 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 from scipy.optimize import minimize
 from tqdm import tqdm
 
-import wmgm_jax
 from experiments import linear_samplers
 from experiments.figures import write_figure
+from experiments.followed_paths import (
+    LEAST,
+    MOST,
+    mean_logarithm,
+    path_error,
+    second_order_weights,
+)
 from experiments.tables import write_table
 from wmgm_jax import cli, data, files, runs, samplers, time_grids
 from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from wmgm_jax.sde import OUProcess
 from wmgm_jax.systems import bands
-from wmgm_jax.systems.coarsest import CoarsestBand
 
 SEARCHED_STEPS = (2, 3, 4, 5, 6, 8)
 # Fewer steps than these are too far from a path of many, and more need no help.
 FOLLOWED_STEPS = (4, 5, 6)
 SHOWN_STEPS = (2, 3, 4, 5, 6, 8, 12, 16, 32, 64, 256)
-LEAST, MOST = 1e-3, 5.0
 # Noise at which the grids that are uniform in log-SNR end, of few steps; 0.08 of more.
 _EVEN_ENDS = {2: 0.24, 3: 0.24, 4: 0.24}
 
@@ -101,7 +103,7 @@ def write_grids(path: Path, spectra: dict[str, np.ndarray]) -> None:
         name: functools.partial(error, "dpmpp_2m", eigenvalues=values)
         for name, values in spectra.items()
     }
-    trained = {workdir: path_error(workdir) for workdir in _WORKDIR.value}
+    trained = {workdir: followed_error(workdir) for workdir in _WORKDIR.value}
     rows = []
     for num_steps in tqdm(SEARCHED_STEPS, "searching"):
         grid = best_grid(num_steps, list(gaussian.values()))
@@ -117,24 +119,10 @@ def write_grids(path: Path, spectra: dict[str, np.ndarray]) -> None:
         write_table(path, rows)
 
 
-def path_error(workdir: str) -> Callable[[np.ndarray], float]:
-    """How far a grid ends from where 48 steps end, by the score network of a trained run."""
-    model = wmgm_jax.load(workdir, stages=["score"])
-    score = CoarsestBand(model.config, model.config.wavelet.levels).score
-    start = jax.random.normal(jax.random.key(0), (_NUM_PATHS.value, *score.shape))
-
-    @jax.jit
-    def ends(times):
-        score_fn = score.score_function(model.params["score"])
-        return samplers.dpmpp_2m(score_fn, score.process, times, jax.random.key(0), start)
-
-    goal = ends(jnp.asarray(score.process.times(48, "optimal")))
-
-    def error_of(grid):
-        times = jnp.asarray(score.process.time(grid), jnp.float32)
-        return float(jnp.mean((ends(times) - goal) ** 2) / jnp.var(goal))
-
-    return error_of
+def followed_error(workdir: str) -> Callable[[np.ndarray], float]:
+    """Of a grid, how far DPM-Solver++(2M) ends on it from where 48 steps end."""
+    error_of = path_error(workdir, _NUM_PATHS.value, 48)
+    return lambda grid: error_of(grid, second_order_weights(grid))
 
 
 def to_grid(logarithms: np.ndarray) -> np.ndarray:
@@ -147,10 +135,6 @@ def to_grid(logarithms: np.ndarray) -> np.ndarray:
 def to_logarithms(grid: np.ndarray) -> np.ndarray:
     """The inverse of `to_grid`."""
     return np.log(np.append(-np.diff(np.log(grid[:-1])), grid[-2]))
-
-
-def mean_logarithm(errors_of: list[Callable], grid: np.ndarray) -> float:
-    return float(np.mean([np.log(of(grid)) for of in errors_of]))
 
 
 def followed(grid: np.ndarray, gaussian: list[Callable], trained: list[Callable]) -> np.ndarray:

@@ -23,22 +23,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from scipy.optimize import minimize
 from tqdm import tqdm
 
-import wmgm_jax
 from experiments import linear_samplers
+from experiments.followed_paths import (
+    LEAST,
+    MOST,
+    mean_logarithm,
+    path_error,
+    second_order_weights,
+)
 from experiments.tables import write_table
-from wmgm_jax import cli, samplers, time_grids
+from wmgm_jax import cli, time_grids
 from wmgm_jax.errors import UserError
-from wmgm_jax.systems.coarsest import CoarsestBand
 
-# Between which B may lie: below, a network is hardly trained; above, processes end.
-LEAST, MOST = 1e-3, 5.0
 _NEAR = 0.15  # standard deviation of the starts, of log B and of c
 _ATTEMPTS = 12
 _IMPOSSIBLE = 1e3  # instead of a mean logarithm
@@ -71,7 +72,7 @@ def main() -> None:
         name: functools.partial(gaussian_error, eigenvalues=eigenvalues)
         for name, eigenvalues in np.load(_SPECTRA.value, allow_pickle=False).items()
     }
-    trained = {workdir: path_error(workdir) for workdir in _WORKDIR.value}
+    trained = {workdir: followed_error(workdir) for workdir in _WORKDIR.value}
     rows = []
     for num_steps in tqdm([int(text) for text in _STEPS.value], "searching"):
         first = second_order(num_steps)
@@ -102,39 +103,16 @@ def gaussian_error(solver: Solver, eigenvalues: np.ndarray) -> float:
     return linear_samplers.relative_error(variance, eigenvalues)
 
 
-def path_error(workdir: str) -> Callable[[Solver], float]:
-    """How far a solver ends from where 32 steps end, by the score network of a trained run."""
-    model = wmgm_jax.load(workdir, stages=["score"])
-    score = CoarsestBand(model.config, model.config.wavelet.levels).score
-    score_fn = score.score_function(model.params["score"])
-    start = jax.random.normal(jax.random.key(0), (_NUM_PATHS.value, *score.shape))
-    ends = jax.jit(
-        lambda times, weights: samplers.linear_multistep(
-            score_fn, score.process, times, weights, start
-        )
-    )
-    times = jnp.asarray(score.process.times(32, "optimal"))
-    goal = jax.jit(samplers.dpmpp_2m, static_argnums=(0, 1))(
-        score_fn, score.process, times, jax.random.key(0), start
-    )
-
-    def error_of(solver):
-        times = jnp.asarray(score.process.time(solver.grid), jnp.float32)
-        ended = ends(times, jnp.asarray(solver.weights, jnp.float32))
-        return float(jnp.mean((ended - goal) ** 2) / jnp.var(goal))
-
-    return error_of
+def followed_error(workdir: str) -> Callable[[Solver], float]:
+    error_of = path_error(workdir, _NUM_PATHS.value, 32)
+    return lambda solver: error_of(*solver)
 
 
 def second_order(num_steps: int) -> Solver:
     """DPM-Solver++(2M) on its own grid."""
     grid = time_grids.optimal(num_steps, MOST)
     grid[:-1] = np.maximum(grid[:-1], LEAST)
-    h = np.diff(-np.log(np.expm1(2 * grid[:-1])) / 2)
-    weights = np.zeros((num_steps, num_steps))
-    for i in range(1, num_steps - 1):
-        weights[i, i - 1] = h[i] / (2 * h[i - 1])
-    return Solver(grid, weights)
+    return Solver(grid, second_order_weights(grid))
 
 
 def best_of_gaussian(first: Solver, gaussian: Sequence[Callable]) -> list[Solver]:
@@ -176,10 +154,6 @@ def followed(
     simplex = np.vstack([numbers, numbers + _STEP * np.eye(len(numbers))])
     options = {"maxfev": _EVALUATIONS.value, "initial_simplex": simplex}
     return to_solver(minimize(objective, numbers, method="Nelder-Mead", options=options).x)
-
-
-def mean_logarithm(errors_of: Sequence[Callable], solver: Solver) -> float:
-    return float(np.mean([np.log(of(solver)) for of in errors_of]))
 
 
 def to_numbers(solver: Solver) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from experiments import linear_samplers
+from experiments.followed_paths import second_order_weights
 from wmgm_jax import samplers
 from wmgm_jax.sde import SPACINGS, OUProcess
 
@@ -285,6 +286,8 @@ def test_linear_multistep_has_ddim_and_dpmpp_2m_as_cases():
     h = -np.diff(np.log(np.sqrt(np.expm1(2 * B))))
     second_order = np.zeros((4, 4), np.float32)
     second_order[1, 0], second_order[2, 1] = h[1:] / (2 * h[:-1])
+    found = second_order_weights(np.append(B, 0.0))
+    np.testing.assert_allclose(found, second_order, rtol=1e-5)
     x = jax.random.normal(jax.random.key(3), (5, len(EIGENVALUES)))
     score_fn = gaussian_score(process)
     for sampler, weights in (
