@@ -6,6 +6,7 @@ the shape of its networks.
 
 import collections
 import functools
+import json
 import logging
 import math
 import os
@@ -27,7 +28,7 @@ from wmgm_jax.config import sibling
 from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
-from wmgm_jax.systems.interface import Stage, Statistics
+from wmgm_jax.systems.interface import Statistics
 
 _log = logging.getLogger("wmgm_jax.experiments")
 
@@ -173,10 +174,7 @@ def budgeted(config: ConfigDict, budget: float) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     system = systems.build(config)
-    flops = {
-        name: flops_per_step(config, system.stages[name])
-        for name in runs.selected_stages(config, system)
-    }
+    flops = {name: flops_per_step(config, name) for name in runs.selected_stages(config, system)}
     details = flops.pop("msal", None)
     share = budget * 1e12 / (1 if details is None or not flops else 2)
     for section in ("score", "details", "wavediff"):
@@ -190,28 +188,44 @@ def budgeted(config: ConfigDict, budget: float) -> ConfigDict:
 def training_cost(config: ConfigDict) -> dict[str, float]:
     """The column of a table for the work of training the stages that a config trains."""
     system = systems.build(config)
-    stages = [system.stages[name] for name in runs.selected_stages(config, system)]
-    flops = sum(stage.settings.num_steps * flops_per_step(config, stage) for stage in stages)
+    flops = sum(
+        system.stages[name].settings.num_steps * flops_per_step(config, name)
+        for name in runs.selected_stages(config, system)
+    )
     return {"training TFLOP": flops / 1e12}
 
 
-def flops_per_step(config: ConfigDict, stage: Stage) -> float:
-    """FLOPs of a training step on the whole batch, as XLA counts them before it optimises.
+def flops_per_step(config: ConfigDict, name: str) -> float:
+    """FLOPs of a training step of a stage on the whole batch, as XLA counts them before it
+    optimises.
 
     A mean over the steps at which different players move.
     """
+    stage = systems.build(config).stages[name]
+    period = min(train_step.period(stage), stage.settings.num_steps)
+    steps = collections.Counter(train_step.due_players(stage, step) for step in range(period))
+    # How many steps there are changes none of them.
+    config = config.copy_and_resolve_references()
+    for section in ("score", "details", "msal", "wavediff"):
+        if section in config:
+            config[section].num_steps = 1
+    settings = config.to_json(sort_keys=True)
+    return sum(count * _flops(settings, name, due) for due, count in steps.items()) / period
+
+
+# Counting takes up to a minute, and rows of a table ask more than once.
+@functools.cache
+def _flops(settings: str, name: str, due: tuple[str, ...]) -> float:
+    """Of a step in which the players and penalties `due` take part; the config comes as JSON."""
+    config = ConfigDict(json.loads(settings))
+    stage = systems.build(config).stages[name]
     init = functools.partial(train_step.init_state, stage, _any_statistics(config))
     state = jax.eval_shape(init, jax.random.key(0))
     shape = (1, stage.settings.batch_size, *config.data.image_size, config.data.channels)
     images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state)
-    period = min(train_step.period(stage), stage.settings.num_steps)
-    steps = collections.Counter(train_step.due_players(stage, step) for step in range(period))
-    total = 0.0
-    for due, count in steps.items():
-        step_fn = jax.vmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
-        total += count * jax.jit(step_fn).lower(state, images).cost_analysis()["flops"]
-    return total / period
+    step_fn = jax.vmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
+    return jax.jit(step_fn).lower(state, images).cost_analysis()["flops"]
 
 
 def _any_statistics(config: ConfigDict) -> Statistics:
