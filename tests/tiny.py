@@ -69,7 +69,7 @@ def _wmgm() -> ConfigDict:
 
     config.train.log_every = 2
     config.train.preview_every = 6
-    config.train.preview_images = 4
+    config.train.preview_images = 8  # as many as are measured: one program
     config.train.checkpoint_every = 3
 
     config.sampling.num_steps = 4
