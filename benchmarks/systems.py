@@ -76,9 +76,9 @@ def drawing(model: sampling.Model, images: int, way: Sampling, devices: int = 1)
     config.sampling.update(dataclasses.asdict(way))
     validate(config)
     batch_fn = sampling.make_batch_fn(config, jax.local_devices()[:devices])
-    key, indices = jax.random.key(0), jnp.arange(images)
-    program, seconds, memory = compiled(batch_fn.lower(model.params, key, indices))
-    arguments = jax.device_put((model.params, key, indices), program.input_shardings[0])
+    arguments = (model.params, jax.random.key(0)), jnp.arange(images)
+    program, seconds, memory = compiled(batch_fn.lower(*arguments))
+    arguments = jax.device_put(arguments, program.input_shardings[0])
     return Program(
         call=functools.partial(program, *arguments),
         images=images,

@@ -1,11 +1,15 @@
 """A run does not depend on how its batch is spread over devices and hosts, but for rounding."""
 
+import ast
+import re
 import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import ROOT, TINY
 from test_resume import final_state
 
 from wmgm_jax.metrics import read_metrics
@@ -90,3 +94,31 @@ def test_two_hosts_train_what_one_trains(one_device, start, tmp_path):
     assert [process.returncode for process in hosts] == [0, 0], "\n".join(logs)
     assert_equal_to_rounding(final_state(tmp_path), one_device)
     assert (tmp_path / "evaluation.json").exists()
+
+
+def test_a_device_draws_its_share_and_knows_of_no_other():
+    """Images that are taken a few at a time are not gathered first."""
+    code = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import jax.numpy as jnp
+from wmgm_jax.devices import dividing, over_devices
+one_by_one = lambda shift, x: jax.lax.map(lambda row: row + shift, x, batch_size=1)
+x, devices = jnp.arange(12.0).reshape(6, 2), dividing(6)
+programs = [
+    jax.jit(one_by_one, in_shardings=program.input_shardings[0]).lower(1.0, x).compile()
+    if gathers else program
+    for program in [over_devices(one_by_one, devices).lower(1.0, x).compile()]
+    for gathers in (False, True)
+]
+print([len(devices), len(dividing(3)), programs[0](jnp.float32(1), x).tolist()])
+for program in programs:
+    print(program.as_text().replace(chr(10), " "))
+"""
+    output = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
+    facts, ours, gathering = output.splitlines()
+    x = np.arange(12.0).reshape(6, 2)
+    assert ast.literal_eval(facts) == [2, 1, (x + 1).tolist()]
+    collective = r"all-gather|all-to-all|all-reduce|collective-permute"
+    assert not re.search(collective, ours)
+    assert re.search(collective, gathering), "this test cannot fail"

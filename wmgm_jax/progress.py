@@ -1,5 +1,6 @@
 """What a stage has learnt so far: pictures, cheap measures, and the best checkpoint by one."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ from jax.experimental import multihost_utils
 
 from wmgm_jax import data, files
 from wmgm_jax.checkpoints import Checkpoints
-from wmgm_jax.devices import dividing, shardings
+from wmgm_jax.devices import dividing, over_devices, shardings
 from wmgm_jax.evaluation import quick
 from wmgm_jax.metrics import read_metrics
 from wmgm_jax.runs import Run
@@ -27,7 +28,12 @@ class Progress:
             first_step: the step from which the run goes on.
         """
         self._run, self._name, self._stage = run, name, stage
-        self._compare = jax.jit(stage.compare)
+
+        def compare(model, batch):
+            return stage.compare(model, *batch)
+
+        # By devices; the numbers of previews and of measured images may ask for different ones.
+        self._compare = functools.cache(functools.partial(over_devices, compare))
         self._measure = run.config.evaluation.best_measure
         self._checkpoints = Checkpoints(run.workdir / "best" / name, keep=1)
         self._least = min(
@@ -89,10 +95,11 @@ class Progress:
         count = min(count, len(self._run.valid)) // batch_size * batch_size
         images = to_unit_range(data.spread(self._run.valid, count))
         keys = jax.random.split(jax.random.key(self._run.config.seed), count)
-        whole, split = shardings(dividing(batch_size))
-        model = jax.device_put(model, whole)
+        devices = dividing(batch_size)
+        compare = self._compare(devices)
+        model = jax.device_put(model, shardings(devices)[0])
         batches = [
-            self._compare(model, *jax.device_put((keys[rows], images[rows]), split))
+            compare(model, (keys[rows], images[rows]))
             for rows in (slice(i, i + batch_size) for i in range(0, count, batch_size))
         ]
         pictures = [np.concatenate(parts) for parts in zip(*jax.device_get(batches), strict=True)]

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from wmgm_jax import systems
 from wmgm_jax.checkpoints import Checkpoints
 from wmgm_jax.config_checks import validate
-from wmgm_jax.devices import shardings
+from wmgm_jax.devices import over_devices
 from wmgm_jax.errors import UserError
 from wmgm_jax.systems.interface import Sampling
 from wmgm_jax.units import Units
@@ -158,7 +158,7 @@ def make_batch_fn(
     num_steps: int | None = None,
     sampler: str | None = None,
     spacing: str | None = None,
-) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
+) -> Callable[[tuple[Any, jax.Array], jax.Array], jax.Array]:
     """Makes the sampler of a model as one jitted program over several devices.
 
     Args:
@@ -166,17 +166,16 @@ def make_batch_fn(
         devices: each of them holds all parameters, and draws an equal share of the images.
 
     Returns:
-        `batch_fn(params, key, indices)` -> images `[b, H, W, C]` as of `make_sample_fn`, those of
+        `batch_fn((params, key), indices)` -> images `[b, H, W, C]` as of `make_sample_fn`, those of
         the int32 indices `[b]`; b is a multiple of the number of devices.
     """
-    whole, split = shardings(devices)
     draw = _make_draw(config, num_steps, sampler, spacing)
 
-    @functools.partial(jax.jit, in_shardings=(whole, whole, split), out_shardings=split)
-    def batch_fn(params: Any, key: jax.Array, indices: jax.Array) -> jax.Array:
+    def draw_share(params_and_key, indices):
+        params, key = params_and_key
         return draw(params, _image_keys(key, indices))
 
-    return batch_fn
+    return over_devices(draw_share, devices)
 
 
 def sample_batches(
@@ -209,10 +208,10 @@ def sample_batches(
 
     start = time.monotonic()
     batch_fn = make_batch_fn(model.config, devices, num_steps, sampler, spacing)
-    program = batch_fn.lower(model.params, key, indices(0)).compile()
+    program = batch_fn.lower((model.params, key), indices(0)).compile()
     _log.info("sampling: compiled in %.0f s", time.monotonic() - start)
-    params = jax.device_put(model.params, program.input_shardings[0][0])
-    drawn = ((first, program(params, key, indices(first))) for first in range(0, num, batch_size))
+    shared = jax.device_put((model.params, key), program.input_shardings[0][0])
+    drawn = ((first, program(shared, indices(first))) for first in range(0, num, batch_size))
     # The devices begin with a batch before the host takes the one before it.
     for (first, images), _ in itertools.pairwise(itertools.chain(drawn, [None])):
         yield np.asarray(images)[: num - first]

@@ -1,5 +1,6 @@
 """How near images come when only their coarsest band is kept (Table 2 of the paper)."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wmgm_jax import files, msal
-from wmgm_jax.devices import dividing, shardings
+from wmgm_jax.devices import dividing, over_devices, shardings
 from wmgm_jax.systems.bands import to_unit_range
 
 # That of equal images is infinite, which no mean survives and no JSON holds.
@@ -73,13 +74,13 @@ def rebuild(
     Returns:
         `[N, H, W, C]`, of the kind of `images`.
     """
-    reconstruct = jax.jit(reconstruct)
+    devices = dividing(math.gcd(batch_size, len(images)))
+    program = over_devices(lambda params, batch: reconstruct(params, *batch), devices)
+    params = jax.device_put(params, shardings(devices)[0])
     keys = jax.random.split(key, len(images))
-    batches = []
-    for i in range(0, len(images), batch_size):
-        batch = keys[i : i + batch_size], to_unit_range(images[i : i + batch_size])
-        whole, split = shardings(dividing(len(batch[0])))
-        params = jax.device_put(params, whole)
-        batches.append(reconstruct(params, *jax.device_put(batch, split)))
+    batches = [
+        program(params, (keys[i : i + batch_size], to_unit_range(images[i : i + batch_size])))
+        for i in range(0, len(images), batch_size)
+    ]
     rebuilt = np.concatenate(jax.device_get(batches))
     return files.to_uint8((rebuilt + 1) / 2) if images.dtype == np.uint8 else rebuilt
