@@ -46,7 +46,7 @@ def measure(
     if max(values["devices"]) > there_are:
         raise UserError(
             f"--devices={max(values['devices'])}: there are {there_are}; a CPU counts as several "
-            "with XLA_FLAGS=--xla_force_host_platform_device_count=N"
+            "with --cpu_devices=N"
         )
     rows: list[Row] = []
     for axis, some in values.items():
@@ -60,7 +60,9 @@ def measure(
             validate(other)
             devices = value if axis == "devices" else 1
             count = value if axis == "batch" else devices * -(-images // devices)
-            programs[value] = drawing(untrained.model(other), count, PAPER, devices)
+            programs[value] = drawing(
+                untrained.model(other), count, PAPER, jax.local_devices()[:devices]
+            )
             _log.info("%s %d: compiled in %.0f s", axis, value, programs[value].compiling)
         contenders = {f"{axis} {value}": program.call for value, program in programs.items()}
         seconds = paired_medians(contenders, repeats).values()

@@ -16,6 +16,7 @@ from benchmarks.timing import paired_medians
 from wmgm_jax import inspection, sampling
 from wmgm_jax.config import sibling
 from wmgm_jax.config_checks import validate
+from wmgm_jax.devices import dividing
 from wmgm_jax.errors import UserError
 from wmgm_jax.systems.interface import Sampling
 
@@ -70,12 +71,19 @@ def measure(
     ]
 
 
-def drawing(model: sampling.Model, images: int, way: Sampling, devices: int = 1) -> Program:
-    """The program that draws so many images at once, an equal share on each device."""
+def drawing(
+    model: sampling.Model,
+    images: int,
+    way: Sampling,
+    devices: Sequence[jax.Device] | None = None,
+) -> Program:
+    """The program that draws so many images at once from the key 0, by all devices that can have an
+    equal share, or by some."""
+    devices = dividing(images) if devices is None else devices
     config = model.config.copy_and_resolve_references()
     config.sampling.update(dataclasses.asdict(way))
     validate(config)
-    batch_fn = sampling.make_batch_fn(config, jax.local_devices()[:devices])
+    batch_fn = sampling.make_batch_fn(config, devices)
     arguments = (model.params, jax.random.key(0)), jnp.arange(images)
     program, seconds, memory = compiled(batch_fn.lower(*arguments))
     arguments = jax.device_put(arguments, program.input_shardings[0])
@@ -86,7 +94,7 @@ def drawing(model: sampling.Model, images: int, way: Sampling, devices: int = 1)
         dtype=config.train.dtype,
         compiling=seconds,
         memory=memory,
-        devices=devices,
+        devices=len(devices),
         text=program.as_text(),
     )
 

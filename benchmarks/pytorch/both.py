@@ -15,7 +15,7 @@ from benchmarks import untrained
 from benchmarks.pytorch import networks, tensors
 from benchmarks.pytorch.checkouts import Code
 from benchmarks.pytorch.loops import draw, schedule
-from benchmarks.systems import PAPER
+from benchmarks.systems import PAPER, drawing
 from wmgm_jax import sampling, systems
 from wmgm_jax.networks import Discriminator
 from wmgm_jax.networks.layers import fold_in_each
@@ -126,17 +126,14 @@ class Both:
 
     def drawing(self, way: Sampling = PAPER) -> Comparison:
         """Ours in one way, theirs always in the paper's."""
-        config = self.config.copy_and_resolve_references()
-        config.sampling.update(dataclasses.asdict(way))
         params = {
             "score": self.score,
             "generator": self.generator,
             "batch_stats": {f"scale_{k}": self.batch_stats for k in range(1, self.levels + 1)},
             "statistics": self.statistics,
         }
-        key = jax.random.key(0)
-        program = sampling.make_sample_fn(config).lower(params, key, self.images).compile()
-        height, width = (side >> self.levels for side in config.data.image_size)
+        ours = drawing(sampling.Model(self.config, params, {}), self.images, way).call
+        height, width = (side >> self.levels for side in self.config.data.image_size)
         shape = self.images, self.channels, height, width
         steps = schedule(self.process, _STEPS)
         noise = functools.partial(torch.randn, device=tensors.device())
@@ -148,12 +145,11 @@ class Both:
             return draw(of_layout, steps, statistics, shape, noise)
 
         def same_noise(layout: str) -> Callable:
-            draws = self.noise(key)
+            draws = self.noise(jax.random.key(0))
             return tensors.inference(
                 lambda: drawn(layout, lambda _: tensors.tensor(next(draws), layout))
             )
 
-        ours = functools.partial(program, params, key)
         return Comparison(
             f"drawing {self.images}, {way.num_steps} steps"
             + (f" for {_STEPS}" if way != PAPER else ""),
