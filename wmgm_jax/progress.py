@@ -97,9 +97,11 @@ class Progress:
         keys = jax.random.split(jax.random.key(self._run.config.seed), count)
         devices = dividing(batch_size)
         compare = self._compare(devices)
-        model = jax.device_put(model, shardings(devices)[0])
+        whole, split = shardings(devices)
+        model = jax.device_put(model, whole)
+        # One host of several does this: JAX would not spread arrays of NumPy there by itself.
         batches = [
-            compare(model, (keys[rows], images[rows]))
+            compare(model, jax.device_put((keys[rows], images[rows]), split))
             for rows in (slice(i, i + batch_size) for i in range(0, count, batch_size))
         ]
         pictures = [np.concatenate(parts) for parts in zip(*jax.device_get(batches), strict=True)]

@@ -76,11 +76,12 @@ def rebuild(
     """
     devices = dividing(math.gcd(batch_size, len(images)))
     program = over_devices(lambda params, batch: reconstruct(params, *batch), devices)
-    params = jax.device_put(params, shardings(devices)[0])
+    whole, split = shardings(devices)
+    params = jax.device_put(params, whole)
     keys = jax.random.split(key, len(images))
-    batches = [
-        program(params, (keys[i : i + batch_size], to_unit_range(images[i : i + batch_size])))
-        for i in range(0, len(images), batch_size)
-    ]
+    batches = []
+    for i in range(0, len(images), batch_size):
+        batch = keys[i : i + batch_size], to_unit_range(images[i : i + batch_size])
+        batches.append(program(params, jax.device_put(batch, split)))
     rebuilt = np.concatenate(jax.device_get(batches))
     return files.to_uint8((rebuilt + 1) / 2) if images.dtype == np.uint8 else rebuilt
