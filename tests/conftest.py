@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,10 @@ def _execute(module, flags, streams):
     sys.argv = [module, *flags]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception:
+        # Before the exit functions, as Python does: one of several hosts may not survive them.
+        traceback.print_exc()
+        sys.exit(1)
     finally:
         atexit._run_exitfuncs()  # A copy's own end leaves them out.
 
