@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from benchmarks import untrained
 from benchmarks.programs import Program, Row, compiled
 from benchmarks.timing import paired_medians
-from wmgm_jax import systems
+from wmgm_jax import inspection, systems
 from wmgm_jax.errors import UserError
 from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.systems.interface import Stage
@@ -103,13 +103,13 @@ def steps(
 
     programs = {}
     for due in wanted:
-        step_fn = jax.pmap(make_train_step(stage, due), BATCH_AXIS, donate_argnums=0)
-        lowered = step_fn.lower(state["now"], share)
-        program, seconds, memory = compiled(lowered)
+        step = make_train_step(stage, due)
+        step_fn = jax.pmap(step, BATCH_AXIS, donate_argnums=0)
+        program, seconds, memory = compiled(step_fn.lower(state["now"], share))
         programs[due] = Program(
             call=lambda program=program: call(program),
             images=len(images),
-            flops=jax.device_count() * lowered.cost_analysis()["flops"],
+            flops=inspection.flops(jax.vmap(step, axis_name=BATCH_AXIS), state["now"], share),
             dtype=dtype,
             compiling=seconds,
             memory=memory,

@@ -23,7 +23,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs import colon_ihc, colon_ihc_sgm, colon_ihc_wsgm, wavediff_colon_ihc
-from wmgm_jax import cli, runs, systems, train_step, training
+from wmgm_jax import cli, inspection, runs, systems, train_step, training
 from wmgm_jax.config import sibling
 from wmgm_jax.config_checks import validate
 from wmgm_jax.errors import UserError
@@ -225,7 +225,7 @@ def _flops(settings: str, name: str, due: tuple[str, ...]) -> float:
     images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state)
     step_fn = jax.vmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
-    return jax.jit(step_fn).lower(state, images).cost_analysis()["flops"]
+    return inspection.flops(step_fn, state, images)
 
 
 def _any_statistics(config: ConfigDict) -> Statistics:

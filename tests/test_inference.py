@@ -1,14 +1,9 @@
 """Networks prepared for sampling against the networks as they are trained."""
 
-from unittest import mock
-
-import hypothesis
-import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.signal
 
 from wmgm_jax.networks import (
     FNO,
@@ -16,48 +11,7 @@ from wmgm_jax.networks import (
     PlainUNet,
     UNet,
     inference,
-    winograd,
 )
-
-
-def convolution(x, kernel):
-    """In float64, channel by channel: no library's convolution of images."""
-    result = np.zeros((*x.shape[:3], kernel.shape[3]))
-    for b, c, d in np.ndindex(len(x), *kernel.shape[2:]):
-        result[b, :, :, d] += scipy.signal.correlate2d(x[b, :, :, c], kernel[:, :, c, d], "same")
-    return result
-
-
-@hypothesis.settings(max_examples=25, deadline=None)
-@hypothesis.given(
-    shape=st.tuples(*(st.integers(1, n) for n in (3, 9, 9, 3))),
-    channels=st.integers(1, 3),
-    bytes_at_once=st.sampled_from([1, 2**12, 2**24]),
-    seed=st.integers(0, 2**31 - 1),
-)
-def test_winograd_is_the_convolution(shape, channels, bytes_at_once, seed):
-    random = np.random.default_rng(seed)
-    x, kernel = random.normal(size=shape), random.normal(size=(3, 3, shape[-1], channels))
-    with mock.patch.object(winograd, "_BYTES_AT_ONCE", bytes_at_once):
-        found = winograd.conv3x3(
-            jnp.asarray(x, jnp.float32), winograd.transform_kernel(jnp.asarray(kernel, jnp.float32))
-        )
-    np.testing.assert_allclose(found, convolution(x, kernel), rtol=0, atol=2e-5)
-
-
-def test_winograd_rounds_as_the_convolution_does():
-    keys = jax.random.split(jax.random.key(0))
-    x, kernel = (
-        jax.random.normal(keys[0], (2, 8, 8, 256)),
-        jax.random.normal(keys[1], (3, 3, 256, 8)),
-    )
-    exact = convolution(np.float64(x), np.float64(kernel))
-    layout = ("NHWC", "HWIO", "NHWC")
-    direct = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
-    minimal = winograd.conv3x3(x, winograd.transform_kernel(kernel))
-    errors = [np.sqrt(np.mean((np.float64(y) - exact) ** 2)) for y in (direct, minimal)]
-    assert errors[1] < 4 * errors[0]
-    assert errors[1] < 1e-6 * np.sqrt(np.mean(exact**2))
 
 
 def random_variables(init):

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wmgm_jax.networks.convolution import Conv
 from wmgm_jax.networks.layers import NormalisedConv, NormKind, max_pool
 
 
@@ -27,7 +28,7 @@ class ConvBlock(nn.Module):
         h = NormalisedConv(middle, 3, self.norm, self.dtype)(x, train)
         h = nn.leaky_relu(h, 0.1)
         h = NormalisedConv(self.channels, 3, self.norm, self.dtype)(h, train)
-        shortcut = nn.Conv(self.channels, (1, 1), use_bias=False, dtype=self.dtype)(x)
+        shortcut = Conv(self.channels, (1, 1), use_bias=False, dtype=self.dtype)(x)
         return nn.leaky_relu(h + shortcut, 0.1)
 
 
@@ -110,4 +111,4 @@ class AttentionUNet(nn.Module):
             h = jnp.concatenate([gated, h], axis=-1)
 
         h = block(h, self.channels // 2)
-        return nn.Conv(self.out_channels, (1, 1))(h.astype(jnp.float32))
+        return Conv(self.out_channels, (1, 1))(h.astype(jnp.float32))

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wmgm_jax.networks.convolution import Conv
 from wmgm_jax.networks.layers import Dropout, Norm
 
 
@@ -17,11 +18,11 @@ class DownBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shortcut = nn.Conv(self.channels, (1, 1), strides=2, dtype=self.dtype, use_bias=False)(x)
+        shortcut = Conv(self.channels, (1, 1), strides=2, dtype=self.dtype, use_bias=False)(x)
         shortcut = Norm("group", self.dtype)(shortcut, train=False)
-        h = nn.Conv(x.shape[-1], (3, 3), dtype=self.dtype)(x)
+        h = Conv(x.shape[-1], (3, 3), dtype=self.dtype)(x)
         h = nn.leaky_relu(Norm("group", self.dtype)(h, train=False), 0.1)
-        h = nn.Conv(self.channels, (3, 3), strides=2, padding=1, dtype=self.dtype)(h)
+        h = Conv(self.channels, (3, 3), strides=2, padding=1, dtype=self.dtype)(h)
         h = Norm("group", self.dtype)(h, train=False)
         return nn.leaky_relu(h + shortcut, 0.1)
 
@@ -54,7 +55,7 @@ class Discriminator(nn.Module):
         Returns:
             float32 `[B]`.
         """
-        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(x.astype(self.dtype))
+        h = Conv(self.channels, (3, 3), dtype=self.dtype)(x.astype(self.dtype))
         h = nn.leaky_relu(Norm("group", self.dtype)(h, train=False), 0.1)
         for i in range(self.num_blocks):
             h = DownBlock(self.channels * 2 ** (i + 1), self.dtype)(h)

@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wmgm_jax.networks.convolution import Conv
+
 BATCH_AXIS = "batch"
 BATCH_NORM_EPSILON = 1e-5
 
@@ -66,7 +68,7 @@ class NormalisedConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         kernel_size = (self.kernel_size, self.kernel_size)
-        h = nn.Conv(
+        h = Conv(
             self.channels, kernel_size, padding=self.padding, use_bias=False, dtype=self.dtype
         )(x)
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wmgm_jax.networks.convolution import Conv
 from wmgm_jax.networks.layers import NormalisedConv, max_pool
 
 
@@ -77,4 +78,4 @@ class PlainUNet(nn.Module):
             h = nn.ConvTranspose(channels, (2, 2), strides=(2, 2), dtype=self.dtype)(h)
             h = block(jnp.concatenate([skip, h[:, :height, :width]], axis=-1), channels)
 
-        return nn.Conv(self.out_channels, (1, 1))(h.astype(jnp.float32))
+        return Conv(self.out_channels, (1, 1))(h.astype(jnp.float32))

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wmgm_jax.networks.convolution import Conv
 from wmgm_jax.networks.unet import sinusoidal_embedding
 from wmgm_jax.wavelets import dwt2
 
@@ -30,13 +31,13 @@ class TimeBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
         """x `[B, H, W, C]`, embedding `[B, e]` -> `[B, H / stride, W / stride, channels]`."""
-        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(_activation(x))
+        h = Conv(self.channels, (3, 3), dtype=self.dtype)(_activation(x))
         h += nn.Dense(self.channels, dtype=self.dtype)(embedding)[:, None, None, :]
         h = _activation(h)
         if self.stride == 2:
             h, x = (dwt2(y)[0] / 2 for y in (h, x))  # the mean of every 2x2
-        h = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
-        x = nn.Conv(self.channels, (1, 1), use_bias=False, dtype=self.dtype)(x)
+        h = Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
+        x = Conv(self.channels, (1, 1), use_bias=False, dtype=self.dtype)(x)
         return (x + h) / 2**0.5
 
 
@@ -73,11 +74,11 @@ class TimeDiscriminator(nn.Module):
             embedding = _activation(nn.Dense(self.embedding_size, dtype=self.dtype)(embedding))
 
         h = jnp.concatenate([y_before, y], axis=-1).astype(self.dtype)
-        h = nn.Conv(self.channels, (1, 1), dtype=self.dtype)(h)
+        h = Conv(self.channels, (1, 1), dtype=self.dtype)(h)
         halvings = 0
         for i in range(self.num_blocks):
             stride = self.first_stride if i == 0 else 2
             halvings += stride == 2
             h = TimeBlock(self.channels * min(2**halvings, 4), stride, self.dtype)(h, embedding)
-        h = _activation(nn.Conv(h.shape[-1], (3, 3), dtype=self.dtype)(h))
+        h = _activation(Conv(h.shape[-1], (3, 3), dtype=self.dtype)(h))
         return nn.Dense(1)(jnp.sum(h.astype(jnp.float32), axis=(1, 2)))[:, 0]

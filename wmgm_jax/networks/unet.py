@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wmgm_jax.networks.convolution import Conv
 from wmgm_jax.networks.layers import Dropout, fold_in_each, group_norm
 
 
@@ -33,16 +34,16 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array, keys: jax.Array | None) -> jax.Array:
         h = nn.silu(group_norm(x.shape[-1], dtype=self.dtype)(x))
-        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(h)
+        h = Conv(self.channels, (3, 3), dtype=self.dtype)(h)
 
         scale_shift = nn.Dense(2 * self.channels, dtype=self.dtype)(nn.silu(embedding))
         scale, shift = jnp.split(scale_shift[:, None, None, :], 2, axis=-1)
         h = group_norm(self.channels, dtype=self.dtype)(h) * (1 + scale) + shift
 
         h = Dropout(self.dropout)(nn.silu(h), keys)
-        h = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
+        h = Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
         if x.shape[-1] != self.channels:
-            x = nn.Conv(self.channels, (1, 1), dtype=self.dtype)(x)
+            x = Conv(self.channels, (1, 1), dtype=self.dtype)(x)
         return x + h
 
 
@@ -123,14 +124,14 @@ class UNet(nn.Module):
             )
             return SelfAttention(self.num_heads, self.dtype)(h) if attend else h
 
-        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(x.astype(self.dtype))
+        h = Conv(self.channels, (3, 3), dtype=self.dtype)(x.astype(self.dtype))
         skips = [h]
         for i, multiplier in enumerate(self.multipliers):
             for _ in range(self.num_blocks):
                 h = block(h, multiplier, i in self.attention_levels)
                 skips.append(h)
             if i < num_levels - 1:
-                h = nn.Conv(h.shape[-1], (3, 3), strides=2, padding=1, dtype=self.dtype)(h)
+                h = Conv(h.shape[-1], (3, 3), strides=2, padding=1, dtype=self.dtype)(h)
                 skips.append(h)
 
         h = block(h, self.multipliers[-1], attend=True)
@@ -143,10 +144,10 @@ class UNet(nn.Module):
             if i > 0:
                 height, width = skips[-1].shape[1:3]
                 h = h.repeat(2, axis=1).repeat(2, axis=2)[:, :height, :width]
-                h = nn.Conv(h.shape[-1], (3, 3), dtype=self.dtype)(h)
+                h = Conv(h.shape[-1], (3, 3), dtype=self.dtype)(h)
 
         h = nn.silu(group_norm(self.channels, dtype=self.dtype)(h))
-        h = nn.Conv(self.out_channels, (3, 3), kernel_init=nn.initializers.zeros)(
+        h = Conv(self.out_channels, (3, 3), kernel_init=nn.initializers.zeros)(
             h.astype(jnp.float32)
         )
         return h

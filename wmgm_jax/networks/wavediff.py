@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from wmgm_jax import wavelets
+from wmgm_jax.networks.convolution import Conv
 from wmgm_jax.networks.layers import group_norm
 from wmgm_jax.networks.unet import SelfAttention, sinusoidal_embedding
 
@@ -62,7 +63,7 @@ class SecondHalf(nn.Module):
         channels = h.shape[-1]
         h += nn.Dense(channels, dtype=self.dtype)(nn.silu(embedding))[:, None, None, :]
         h = nn.silu(AdaptiveGroupNorm(self.dtype)(h, style))
-        h = nn.Conv(channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
+        h = Conv(channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
         return (shortcut + h) / 2**0.5
 
 
@@ -86,9 +87,9 @@ class ResidualBlock(nn.Module):
             h, x = split(h)[0], split(x)[0]
         elif self.resample == "up":
             h, x = (y.repeat(2, axis=1).repeat(2, axis=2) for y in (h, x))
-        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(h)
+        h = Conv(self.channels, (3, 3), dtype=self.dtype)(h)
         if x.shape[-1] != self.channels or self.resample != "none":
-            x = nn.Conv(self.channels, (1, 1), dtype=self.dtype)(x)
+            x = Conv(self.channels, (1, 1), dtype=self.dtype)(x)
         return SecondHalf(self.dtype)(h, x, embedding, style)
 
 
@@ -104,8 +105,8 @@ class FrequencyDown(nn.Module):
     ) -> tuple[jax.Array, wavelets.Details]:
         """As `ResidualBlock`; the details are `[B, H/2, W/2, channels]` each."""
         h = nn.silu(AdaptiveGroupNorm(self.dtype)(x, style))
-        h, details = split(nn.Conv(self.channels, (3, 3), dtype=self.dtype)(h))
-        x = nn.Conv(self.channels, (1, 1), dtype=self.dtype)(split(x)[0])
+        h, details = split(Conv(self.channels, (3, 3), dtype=self.dtype)(h))
+        x = Conv(self.channels, (1, 1), dtype=self.dtype)(split(x)[0])
         return SecondHalf(self.dtype)(h, x, embedding, style), details
 
 
@@ -121,10 +122,10 @@ class FrequencyUp(nn.Module):
     ) -> jax.Array:
         """As `ResidualBlock`; details `[B, H, W, c]` each, one convolution a band."""
         h = nn.silu(AdaptiveGroupNorm(self.dtype)(x, style))
-        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(h)
-        x = nn.Conv(self.channels, (1, 1), dtype=self.dtype)(x)
+        h = Conv(self.channels, (3, 3), dtype=self.dtype)(h)
+        x = Conv(self.channels, (1, 1), dtype=self.dtype)(x)
         details = tuple(
-            nn.Conv(self.channels, (3, 3), dtype=self.dtype, name=name)(band)
+            Conv(self.channels, (3, 3), dtype=self.dtype, name=name)(band)
             for name, band in zip(("LH", "HL", "HH"), details, strict=True)
         )
         return SecondHalf(self.dtype)(join(h, details), join(x, details), embedding, style)
@@ -221,7 +222,7 @@ class DenoisingGenerator(nn.Module):
             mean, details = split(pyramid)
             if self.wavelet_residual:
                 mean = jnp.concatenate([mean, *(band / 2 for band in details)], axis=-1)
-            return nn.Conv(channels, (3, 3), dtype=self.dtype)(mean)
+            return Conv(channels, (3, 3), dtype=self.dtype)(mean)
 
         def middle(h):
             if not self.frequency_bottleneck:
@@ -230,7 +231,7 @@ class DenoisingGenerator(nn.Module):
             return join(block(mean, h.shape[-1]), details)
 
         pyramid = y.astype(self.dtype)
-        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(pyramid)
+        h = Conv(self.channels, (3, 3), dtype=self.dtype)(pyramid)
         skips, carried = [h], []
         for i, multiplier in enumerate(self.multipliers):
             for _ in range(self.num_blocks):
@@ -254,6 +255,6 @@ class DenoisingGenerator(nn.Module):
                 h = up(h, carried.pop())
 
         h = nn.silu(group_norm(h.shape[-1], dtype=self.dtype)(h))
-        return nn.Conv(self.out_channels, (3, 3), kernel_init=nn.initializers.zeros)(
+        return Conv(self.out_channels, (3, 3), kernel_init=nn.initializers.zeros)(
             h.astype(jnp.float32)
         )

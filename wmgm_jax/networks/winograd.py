@@ -7,7 +7,12 @@ pixels of the result by 16 products where the definition takes 36:
 
 The products are 16 matrix products, one a place in the tile, of as many images at once as a cache
 can hold the tiles of. In float32 the rounding errors are those of the definition.
+
+The gradient of the input is a convolution, too. With c the gradient of a tile's pixels, that of the
+kernel is G^T (sum over tiles of (B^T d B) * (A c A^T)) G.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,41 +20,85 @@ import jax.numpy as jnp
 # Of tiles and products: more than a cache holds, and they wait for memory.
 _BYTES_AT_ONCE = 16 * 2**20
 
-
-def transform_kernel(kernel: jax.Array) -> jax.Array:
-    """G g G^T: `[3, 3, C, D] -> [4, 4, C, D]`."""
-
-    def along_first(g):
-        return jnp.stack([g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]])
-
-    return along_first(along_first(kernel).swapaxes(0, 1)).swapaxes(0, 1)
+# One array for each place in a tile: taken out of a larger one they would be copied.
+Places = list[list[jax.Array]]
 
 
-def conv3x3(x: jax.Array, transformed: jax.Array) -> jax.Array:
+def transform_kernel(kernel: jax.Array) -> Places:
+    """G g G^T: `[3, 3, C, D]` -> 4 x 4 of `[C, D]`."""
+    return [_G(list(row)) for row in _G(list(kernel))]
+
+
+def conv3x3(x: jax.Array, transformed: Places) -> jax.Array:
     """The convolution of stride 1 that keeps H and W, with zeros beyond the borders.
 
     Args:
         x: `[B, H, W, C]`.
-        transformed: `[4, 4, C, D]`, from `transform_kernel`.
+        transformed: 4 x 4 of `[C, D]`, from `transform_kernel`.
 
     Returns:
         `[B, H, W, D]`.
     """
+    convolve = functools.partial(_conv3x3, transformed=transformed)
+    y = jax.lax.map(convolve, _in_turns(x, sum(transformed[0][0].shape)))
+    return y.reshape(-1, *y.shape[2:])[: len(x)]
+
+
+@jax.custom_vjp
+def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`conv3x3` by a kernel `[3, 3, C, D]`, whose gradients are computed alike."""
+    return conv3x3(x, transform_kernel(kernel))
+
+
+def _backward(inputs, cotangent):
+    x, kernel = inputs
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    return convolution(cotangent, turned), _gradient_of_kernel(x, kernel, cotangent)
+
+
+convolution.defvjp(lambda x, kernel: (convolution(x, kernel), (x, kernel)), _backward)
+
+
+def _gradient_of_kernel(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> jax.Array:
+    transformed, transpose = jax.vjp(transform_kernel, kernel)
+
+    def add(total, turn):
+        images, cotangents = turn
+        convolve = functools.partial(_conv3x3, images)
+        (gradient,) = jax.linear_transpose(convolve, transformed)(cotangents)
+        return jax.tree.map(jnp.add, total, gradient), None
+
+    channels = sum(kernel.shape[2:])
+    turns = _in_turns(x, channels), _in_turns(cotangent, channels)
+    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, transformed), turns)
+    return transpose(total)[0]
+
+
+def _in_turns(x: jax.Array, channels: int) -> jax.Array:
+    """Images as turns of as many as fit in a cache, filled up with zeros.
+
+    Args:
+        x: `[B, H, W, C]`.
+        channels: of an image's tiles and products together.
+
+    Returns:
+        `[turns, images, H, W, C]`.
+    """
     batch, height, width = x.shape[:3]
-    tiles_and_products = 16 * -(-height // 2) * -(-width // 2) * sum(transformed.shape[2:])
-    at_once = max(1, _BYTES_AT_ONCE // (tiles_and_products * x.dtype.itemsize))
-    if batch <= at_once:
-        return _conv3x3(x, transformed)
-    return jax.lax.map(lambda y: _conv3x3(y[None], transformed)[0], x, batch_size=at_once)
+    bytes_each = 16 * -(-height // 2) * -(-width // 2) * channels * x.dtype.itemsize
+    turns = -(-batch // max(1, _BYTES_AT_ONCE // bytes_each))
+    images = -(-batch // turns)
+    x = jnp.pad(x, ((0, turns * images - batch), (0, 0), (0, 0), (0, 0)))
+    return x.reshape(turns, images, *x.shape[1:])
 
 
-def _conv3x3(x: jax.Array, transformed: jax.Array) -> jax.Array:
+def _conv3x3(x: jax.Array, transformed: Places) -> jax.Array:
     tiles = _transform_input(x)
-    products = _apart([[tiles[i][j] @ transformed[i, j] for j in range(4)] for i in range(4)])
-    return _inverse(products, (*x.shape[:3], transformed.shape[-1]))
+    products = _apart([[tiles[i][j] @ transformed[i][j] for j in range(4)] for i in range(4)])
+    return _inverse(products, (*x.shape[:3], transformed[0][0].shape[-1]))
 
 
-def _transform_input(x: jax.Array) -> list[list[jax.Array]]:
+def _transform_input(x: jax.Array) -> Places:
     """B^T d B of all tiles: 4 x 4 of `[B ceil(H/2) ceil(W/2), C]`."""
     batch, height, width, channels = x.shape
     rows, columns = -(-height // 2), -(-width // 2)
@@ -64,7 +113,7 @@ def _transform_input(x: jax.Array) -> list[list[jax.Array]]:
     return _apart([[tile.reshape(-1, channels) for tile in row] for row in tiles])
 
 
-def _inverse(products: list[list[jax.Array]], shape: tuple[int, int, int, int]) -> jax.Array:
+def _inverse(products: Places, shape: tuple[int, int, int, int]) -> jax.Array:
     """A^T m A of all tiles, put together to `shape`."""
     batch, height, width, channels = shape
     rows, columns = -(-height // 2), -(-width // 2)
@@ -73,6 +122,10 @@ def _inverse(products: list[list[jax.Array]], shape: tuple[int, int, int, int]) 
     pixels = [[pixel.reshape(batch, rows, columns, channels) for pixel in row] for row in pixels]
     y = jnp.stack([jnp.stack(row, 3) for row in pixels], 2)
     return y.reshape(batch, 2 * rows, 2 * columns, channels)[:, :height, :width]
+
+
+def _G(g: list[jax.Array]) -> list[jax.Array]:
+    return [g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]]
 
 
 def _B(d: list[jax.Array]) -> list[jax.Array]:
