@@ -15,7 +15,9 @@ from tqdm import tqdm
 Contenders = Mapping[str, Callable[[], Any]]
 
 
-def paired_medians(contenders: Contenders, repeats: int, pause: float = 0.0) -> dict[str, float]:
+def paired_medians(
+    contenders: Contenders, repeats: int, pause: float = 0.0, calls: int = 1
+) -> dict[str, float]:
     """The median seconds of each call, all of them timed once in every round.
 
     Whatever else the machine does then falls on all of them alike. A round before the first is not
@@ -24,7 +26,9 @@ def paired_medians(contenders: Contenders, repeats: int, pause: float = 0.0) -> 
     Args:
         contenders: calls by name; of what they return, arrays of JAX are waited for.
         repeats: rounds.
-        pause: seconds of rest before each call, in which threads of the one before fall asleep.
+        pause: seconds of rest before each turn, in which threads of the one before fall asleep.
+        calls: in a turn; the last is timed. The first may have to ask again for memory that another
+            library's contender took or gave back.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     with tqdm(total=(1 + repeats) * len(contenders), leave=False) as bar:
@@ -32,6 +36,8 @@ def paired_medians(contenders: Contenders, repeats: int, pause: float = 0.0) -> 
             for name, call in contenders.items():
                 bar.set_description(name, refresh=False)
                 time.sleep(pause)
+                for _ in range(calls - 1):
+                    jax.block_until_ready(call())
                 start = time.perf_counter()
                 jax.block_until_ready(call())
                 elapsed = time.perf_counter() - start

@@ -53,6 +53,18 @@ def test_contenders_take_turns_and_the_first_round_does_not_count():
     assert seconds["slow at first"] < 0.01 <= seconds["slow"]
 
 
+def test_of_a_turn_the_last_call_counts():
+    calls = []
+
+    def slow_every_other_time():
+        calls.append(len(calls))
+        time.sleep(0.2 if len(calls) % 2 else 0.0)
+
+    seconds = timing.paired_medians({"contender": slow_every_other_time}, repeats=2, calls=2)
+    assert len(calls) == 6
+    assert seconds["contender"] < 0.1
+
+
 def test_a_table_for_the_terminal():
     rows = [{"name": "a", "value": 0.25}, {"name": "bcdef", "value": 12}]
     assert aligned(rows).splitlines() == ["name   value", "a       0.25", "bcdef     12"]

@@ -69,7 +69,7 @@ def measure(
             raise RuntimeError(f"{comparison.what}: they differ by {comparison.difference:.2g}")
         # Threads of PyTorch's spin for a while when their work is done.
         contenders = {"ours": comparison.ours, **comparison.theirs}
-        seconds = paired_medians(contenders, repeats, pause=0.2)
+        seconds = paired_medians(contenders, repeats, pause=0.2, calls=2)
         best = min(seconds[layout] for layout in comparison.theirs)
         _log.info("%s: ours %.3g s, theirs %.3g s", comparison.what, seconds["ours"], best)
         rows.append(
