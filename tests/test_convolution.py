@@ -62,7 +62,7 @@ def ours(x, kernel, stride=1, padding=((1, 1), (1, 1))):
 shapes = st.tuples(*(st.integers(1, n) for n in (4, 9, 9, 3)))
 
 
-@hypothesis.settings(max_examples=12, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(
     shape=shapes,
     channels=st.integers(1, 3),
@@ -77,7 +77,7 @@ def test_winograd(shape, channels, bytes_at_once, seed):
         np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-6 * (1 + np.abs(exact).max()))
 
 
-@hypothesis.settings(max_examples=12, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(
     shape=shapes,
     channels=st.integers(1, 3),

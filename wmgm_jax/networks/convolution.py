@@ -16,11 +16,11 @@ import jax.numpy as jnp
 
 from wmgm_jax.networks import winograd
 
-# With fewer channels, in or out, or with more pixels, copying windows costs more than it saves.
+# With fewer channels, in or out, or at stride 1 with more pixels, the product was not faster.
 _PRODUCT_CHANNELS = 128
 _PRODUCT_PIXELS = 16
-# With fewer channels or tiles the transforms cost more than the products that they save; with less
-# work, compiling them does.
+# With fewer channels or tiles the transforms cost what they save of the products; with less work,
+# compiling them takes longer than a short training gains.
 _WINOGRAD_CHANNELS = 64
 _WINOGRAD_TILES = 512
 _WINOGRAD_FLOPS = 1e9
@@ -46,9 +46,10 @@ def convolve(
     direct = functools.partial(
         jax.lax.conv_general_dilated, window_strides=strides, padding=padding, **options
     )
-    borders = list(padding) if padding != "SAME" else [(1, 1), (1, 1)] if max(strides) == 1 else []
+    # At other strides "SAME" pads one side alone.
+    by_a_pixel = list(padding) == [(1, 1), (1, 1)] or (padding == "SAME" and max(strides) == 1)
     fast = None
-    if kernel.shape[:2] == (3, 3) and borders == [(1, 1), (1, 1)] and x.dtype == jnp.float32:
+    if kernel.shape[:2] == (3, 3) and by_a_pixel and x.dtype == jnp.float32:
         fast = _faster(x.shape, kernel.shape, tuple(strides))
     return direct(x, kernel) if fast is None else _by_platform(fast, direct)(x, kernel)
 
