@@ -148,6 +148,23 @@ def test_whatever_file_is_damaged_the_values_are_right(saved, damage):
     assert restore(saved)[0] == 3
 
 
+@pytest.mark.parametrize("damage", [lambda file: os.truncate(file, 1000), os.remove])
+def test_a_file_that_is_cut_short_or_missing_takes_one_line(damage, tmp_path, caplog, capfd):
+    """Of many arrays, which are read at once."""
+    noise = np.random.default_rng(0).standard_normal((200, 5000))
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, {str(i): row + step for i, row in enumerate(noise)})
+    checkpoints.wait()
+    damage(max((tmp_path / "2" / "model").rglob("*"), key=lambda file: file.stat().st_size))
+    with caplog.at_level("WARNING", "wmgm_jax"):
+        assert checkpoints.restore()[0] == 1
+    checkpoints.close()
+    (message,) = caplog.messages
+    assert message.endswith("2 is damaged and passed over: files of model are damaged or missing")
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_nothing_whole_is_an_error_and_nothing_at_all_is_none(saved, tmp_path):
     for path in saved.rglob("_METADATA"):
         path.write_bytes(b"")

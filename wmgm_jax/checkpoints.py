@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore
 
 from wmgm_jax.errors import UserError
 from wmgm_jax.files import disk_error
@@ -77,7 +78,7 @@ class Checkpoints:
             except Exception as error:  # Whatever a damaged file makes a reader raise.
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
                 damaged = self._directory / str(step)
-                _log.warning("checkpoint %s is damaged, trying the one before: %s", damaged, reason)
+                _log.warning("checkpoint %s is damaged and passed over: %s", damaged, reason)
         if steps:
             raise UserError(
                 f"{self._directory}: all {len(steps)} checkpoints are damaged; move that folder "
@@ -89,6 +90,8 @@ class Checkpoints:
         wanted = {"model": ocp.args.StandardRestore(), "digests": ocp.args.JsonRestore()}
         if training_like is not None:
             wanted["training"] = ocp.args.StandardRestore(training_like)
+        for name in wanted.keys() - {"digests"}:
+            _read_through(self._directory / str(step) / name)
         restored = self._manager.restore(step, args=ocp.args.Composite(**wanted))
         trees = {}
         for name in wanted.keys() - {"digests"}:
@@ -111,6 +114,20 @@ class Checkpoints:
                 raise
             full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             raise disk_error(self._directory, full) from error
+
+
+def _read_through(folder: Path) -> None:
+    """Reads all that Orbax is going to read, which prints hundreds of lines where files are cut
+    short or missing."""
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": folder.resolve().as_uri() + "/"})
+    try:
+        store = store.result()
+        # What lies in a missing file is read as nothing.
+        whole = all(store.read(key).result().value for key in store.list().result())
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError(f"files of {folder.name} are damaged or missing")
 
 
 def _digest(tree: Any) -> int:
