@@ -11,7 +11,9 @@ too, and draws the figure of the suite scaling.
   haar      the Haar transform against jaxwt, PyWavelets and x + 1, which moves as many bytes
   systems   drawing --images images with WMGM, by the paper's 16 steps and by fewer, and with SGM,
             WSGM and WaveDiff, untrained, at the sizes of --config, by default the paper's,
-            configs/afhq_cat.py; "s / first" is the time over that of WMGM's 16 steps
+            configs/afhq_cat.py, and of the files beside it, such as configs/afhq_cat_sgm.py;
+            without those, the others have the paper's networks. "s / first" is the time over that
+            of WMGM's 16 steps
   training  steps of --batch_size images of every stage of --config, by default the same
   scaling   drawing with WMGM against the number of images, their size, the levels and the devices,
             by --config, by default configs/colon_ihc.py
@@ -90,13 +92,19 @@ def _haar() -> list[Row]:
     shape = _integers("shape", _SHAPE.value)
     if len(shape) != 4:
         raise UserError(f"--shape is B,H,W,C, not {','.join(_SHAPE.value)}")
+    if any(side % 2**_LEVELS.value for side in shape[1:3]):
+        raise UserError(
+            f"--levels={_LEVELS.value} does not divide --shape={','.join(_SHAPE.value)}: "
+            f"H and W must be divisible by {2**_LEVELS.value}"
+        )
     return haar.measure(shape, _LEVELS.value, _REPEATS.value or 30)
 
 
 def _systems() -> list[Row]:
     config = _config(afhq_cat)
     overrides = {} if flags.FLAGS.config is None else cli.config_overrides()
-    return systems.measure(config, _SYSTEMS.value, _images(), _repeats(), overrides)
+    path = cli.config_path()
+    return systems.measure(config, _SYSTEMS.value, _images(), _repeats(), path, overrides)
 
 
 def _training() -> list[Row]:

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import logging
+import runpy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import jax
@@ -33,17 +35,18 @@ def measure(
     systems: Sequence[str],
     images: int,
     repeats: int,
+    path: str | None = None,
     overrides: Mapping[str, object] = MappingProxyType({}),
 ) -> list[Row]:
     """A row for every system and way of sampling, WMGM's with the paper's steps first.
 
     Args:
-        config: of WMGM; the others are its siblings.
+        config: of WMGM; for the others see `other_config`.
         systems: keys of `NAMES`.
         images: to draw at once.
         repeats: timings of each.
-        overrides: settings by key that also hold for the siblings, those of `score` for `details`,
-            too.
+        path: the file of the config.
+        overrides: settings by key that the config has on top of the file.
 
     Raises:
         UserError: a config of another system, or one that cannot work.
@@ -52,7 +55,7 @@ def measure(
         raise UserError(f"--config must be of WMGM, not of {NAMES[config.system]}: see --help")
     programs, labels = {}, {}
     for system in ("wmgm", *(name for name in systems if name != "wmgm")):
-        other = config if system == "wmgm" else _sibling(config, system, overrides)
+        other = config if system == "wmgm" else other_config(config, system, path, overrides)
         model = untrained.model(other)
         for way in _ways(other):
             name = f"{NAMES[system]}, {way.sampler}, {way.num_steps} steps"
@@ -99,8 +102,26 @@ def drawing(
     )
 
 
-def _sibling(config: ConfigDict, system: str, overrides: Mapping[str, object]) -> ConfigDict:
+def other_config(
+    config: ConfigDict, system: str, path: str | None, overrides: Mapping[str, object]
+) -> ConfigDict:
+    """The config of another system on the images of one of WMGM.
+
+    It is that of the file beside WMGM's, NAME_SYSTEM.py or SYSTEM_NAME.py, or else its sibling,
+    whose networks have the paper's sizes.
+
+    Args:
+        config: of WMGM.
+        system: a key of `NAMES`.
+        path: the file of `config`, with the argument of its `get_config` after a colon, if any.
+        overrides: settings by key; those of `score` hold for `details`, too.
+    """
+    file, _, argument = (path or "").partition(":")
+    folder, name = Path(file).parent, Path(file).stem
     other = sibling(config, system)
+    for beside in (folder / f"{name}_{system}.py", folder / f"{system}_{name}.py"):
+        if beside.is_file():
+            other = runpy.run_path(str(beside))["get_config"](*([argument] if argument else []))
     for key, value in overrides.items():
         section, *setting = key.split(".")
         for name in ("score", "details") if section == "score" else (section,):

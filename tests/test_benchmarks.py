@@ -10,14 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import ROOT, TINY
 from PIL import Image
 
+import benchmarks.systems
 from benchmarks import profile, timing
 from benchmarks.untrained import parameters
+from configs import celebahq_wsgm, colon_ihc, colon_ihc_sgm, wavediff_colon_ihc
 from experiments.tables import aligned
 from tests.tiny import get_config
 from wmgm_jax import systems
+from wmgm_jax.config import different, sibling
 
 SMALL = (
     TINY,
@@ -168,10 +171,32 @@ def test_what_an_instruction_does(origin, kind):
 
 
 @pytest.mark.parametrize(
+    ("path", "system", "expected"),
+    [
+        ("configs/colon_ihc.py", "sgm", colon_ihc_sgm.get_config),
+        ("configs/colon_ihc.py", "wavediff", wavediff_colon_ihc.get_config),
+        ("configs/celebahq.py:30k", "wsgm", lambda: celebahq_wsgm.get_config("30k")),
+        ("mine.py", "sgm", lambda: sibling(colon_ihc.get_config(), "sgm")),
+        (None, "sgm", lambda: sibling(colon_ihc.get_config(), "sgm")),
+    ],
+)
+def test_another_system_is_of_the_file_beside(path, system, expected, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    expected = expected()
+    given = {"seed": 5, "score.ema_decay": 0.5, "msal.num_steps": 3}
+    other = benchmarks.systems.other_config(colon_ihc.get_config(), system, path, given)
+    expected.seed = 5
+    for section in {"score", "details"} & set(expected):
+        expected[section].ema_decay = 0.5
+    assert different(other, expected) == []
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["heat"], "'heat': all arguments are flags or haar, systems, training"),
         (["haar", "--shape=2,16"], "--shape is B,H,W,C"),
+        (["haar", "--levels=20"], "--levels=20 does not divide .*: H and W .* by 1048576"),
         (["scaling", "--batches=1,x"], "--batches is a list of whole numbers"),
         (["scaling", "--devices=64"], "--devices=64: there are 1;"),
         (["systems", "--config=tests/tiny.py:sgm"], "--config must be of WMGM"),
