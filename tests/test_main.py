@@ -114,6 +114,11 @@ def test_sampling_a_run(trained, folder_flags, run):
     assert code == 0, log
     assert len(list((samples / "images").glob("*.png"))) == 2
     assert len(np.load(samples / "images.npz")["images"]) == 2
+    made_by = json.loads((samples / "sampling.json").read_text())
+    assert (made_by["seed"], made_by["checkpoint"]) == (3, "last")
+    assert made_by["sampling"]["num_steps"] == 2
+    assert "2 images in" in log
+    assert "by 2 steps of " in log
     fails(run(*sampling, "--config.score.prediction=noise"), r"config\.score\.prediction")
 
 
@@ -283,6 +288,7 @@ def test_inspect(run):
         ((TINY, "--config.seed=-1"), [r"config\.seed", "at least 0", "-1"]),
         ((TINY, "--config.train.steps_per_call=2"), ["checkpoint_every", "multiple", "call = 2"]),
         ((TINY, "--config.sampling.sampler=magic"), ["sampler", "euler_maruyama", "magic"]),
+        ((TINY, "--config.sampling.spacing=magic"), ["spacing", "one of '', uniform,", "magic"]),
         ((TINY, "--config.score.optimizer.learning_rate=0.0"), ["learning_rate", "above 0"]),
         ((TINY, "--config.score.network.multipliers=()"), ["multipliers", "at least 1"]),
         ((TINY, "--config.score.network.attention_levels=(7,)"), ["attention_levels", "0 to 1"]),

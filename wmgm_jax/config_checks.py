@@ -125,7 +125,8 @@ def _check_ranges(config: ConfigDict) -> None:
     for key, value in given.items():
         for ending, choices in all_choices.items():
             if key.endswith(ending):
-                _expect(value in choices, key, f"one of {', '.join(map(str, choices))}", value)
+                named = ", ".join(str(choice) or repr(choice) for choice in choices)
+                _expect(value in choices, key, f"one of {named}", value)
         if key.endswith(_AT_LEAST_ONE):
             _expect(value >= 1, key, "at least 1", value)
         if key.endswith("learning_rate"):

@@ -114,12 +114,16 @@ def _sample() -> None:
     # What an earlier call left must not mix with what this one draws.
     shutil.rmtree(folder, ignore_errors=True)
     files.write_npz(folder / "images.npz", images=images)
+    settings = model.config.sampling
+    facts = {"step": model.step, "checkpoint": _CHECKPOINT.value, "seed": _SEED.value}
+    files.write_json(folder / "sampling.json", {**facts, "sampling": settings.to_dict()})
     if model.units is not None:
         images = files.visible(model.units.normalise(images))
     files.write_png(folder / "grid.png", files.grid(images[: model.config.evaluation.grid_images]))
     for i, image in enumerate(tqdm(images, "writing", disable=not sys.stderr.isatty())):
         files.write_png(folder / "images" / f"{i:06d}.png", image)
-    _log.info("%d images in %s", len(images), folder)
+    steps, sampler = settings.num_steps, settings.sampler
+    _log.info("%d images in %s, by %d steps of %s", len(images), folder, steps, sampler)
 
 
 def _evaluate() -> None:
