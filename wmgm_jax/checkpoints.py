@@ -117,8 +117,8 @@ class Checkpoints:
 
 
 def _read_through(folder: Path) -> None:
-    """Reads all that Orbax is going to read, which prints hundreds of lines where files are cut
-    short or missing."""
+    """Reads what Orbax is going to read, and raises ValueError where some of it cannot be."""
+    # Orbax reads all arrays at once, and where one fails every other prints a traceback.
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": folder.resolve().as_uri() + "/"})
     try:
         store = store.result()
