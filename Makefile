@@ -22,6 +22,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	.venv/bin/lint-imports
 	@# In the order of the names: files of few tests, which would come last, are the longest.
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -39,10 +39,10 @@ from ml_collections import ConfigDict
 from benchmarks import haar, profile, scaling, systems, timing, training
 from benchmarks.programs import Row
 from configs import afhq_cat, colon_ihc
-from experiments.figures import write_figure
-from experiments.tables import aligned, write_table
 from wmgm_jax import cli
-from wmgm_jax.errors import UserError
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.evaluation.report.figures import write_figure
+from wmgm_jax.evaluation.report.tables import aligned, write_table
 
 cli.define_config()
 _IMAGES = flags.DEFINE_integer(

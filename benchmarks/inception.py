@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.timing import machine, matrix_product_rate, peak_memory
-from wmgm_jax.evaluation.features import Inception
-from wmgm_jax.networks.inception import InceptionV3, to_rgb
+from wmgm_jax.evaluation.inception.features import Inception
+from wmgm_jax.evaluation.inception.network import InceptionV3, to_rgb
 
 FEATURES = 2048
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from benchmarks import untrained
 from benchmarks.programs import Row
 from benchmarks.systems import PAPER, drawing
-from wmgm_jax.errors import UserError
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.runs import untrained
 
 # The first that a name matches; names are those of Flax's modules and JAX's primitives.
 _NETWORKS = {"score network": r"/UNet/", "generator": r"/AttentionUNet/", "elsewhere": ""}

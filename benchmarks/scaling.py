@@ -7,12 +7,12 @@ import jax
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from benchmarks import untrained
 from benchmarks.programs import Row
 from benchmarks.systems import PAPER, drawing
 from benchmarks.timing import paired_medians
-from wmgm_jax.config_checks import validate
-from wmgm_jax.errors import UserError
+from wmgm_jax.config.validation import validate
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.runs import untrained
 
 _log = logging.getLogger("wmgm_jax.benchmarks")
 

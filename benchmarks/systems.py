@@ -12,14 +12,15 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from benchmarks import untrained
 from benchmarks.programs import Program, Row, compiled
 from benchmarks.timing import paired_medians
-from wmgm_jax import inspection, sampling
+from wmgm_jax import runs, sampling
 from wmgm_jax.config import sibling
-from wmgm_jax.config_checks import validate
-from wmgm_jax.devices import dividing
-from wmgm_jax.errors import UserError
+from wmgm_jax.config.validation import validate
+from wmgm_jax.core.devices import dividing
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.runs import untrained
+from wmgm_jax.systems import cost
 from wmgm_jax.systems.interface import Sampling
 
 _log = logging.getLogger("wmgm_jax.benchmarks")
@@ -75,7 +76,7 @@ def measure(
 
 
 def drawing(
-    model: sampling.Model,
+    model: runs.Model,
     images: int,
     way: Sampling,
     devices: Sequence[jax.Device] | None = None,
@@ -93,7 +94,7 @@ def drawing(
     return Program(
         call=functools.partial(program, *arguments),
         images=images,
-        flops=images * inspection.measure(config)["flops_per_image"],
+        flops=images * cost.measure(config)["flops_per_image"],
         dtype=config.train.dtype,
         compiling=seconds,
         memory=memory,

@@ -10,15 +10,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from benchmarks import untrained
 from benchmarks.programs import Program, Row, compiled
 from benchmarks.timing import paired_medians
-from wmgm_jax import inspection, systems
-from wmgm_jax.errors import UserError
-from wmgm_jax.networks.layers import BATCH_AXIS
+from wmgm_jax import systems
+from wmgm_jax.core.devices import BATCH_AXIS
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.runs import untrained
+from wmgm_jax.systems import cost
 from wmgm_jax.systems.interface import Stage
-from wmgm_jax.train_step import due_players, init_state, make_train_step, period
-from wmgm_jax.training import replicate
+from wmgm_jax.training.loop import replicate
+from wmgm_jax.training.step import due_players, init_state, make_train_step, period
 
 _log = logging.getLogger("wmgm_jax.benchmarks")
 
@@ -109,7 +110,7 @@ def steps(
         programs[due] = Program(
             call=lambda program=program: call(program),
             images=len(images),
-            flops=inspection.flops(jax.vmap(step, axis_name=BATCH_AXIS), state["now"], share),
+            flops=cost.flops(jax.vmap(step, axis_name=BATCH_AXIS), state["now"], share),
             dtype=dtype,
             compiling=seconds,
             memory=memory,

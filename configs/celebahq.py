@@ -12,7 +12,7 @@ Put them where `data.dir` says, in one folder; the images for validation are set
 from ml_collections import ConfigDict
 
 from wmgm_jax.config import base
-from wmgm_jax.errors import UserError
+from wmgm_jax.core.errors import UserError
 
 _IMAGES = {"5k": 5_000, "30k": 30_000}
 

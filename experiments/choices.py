@@ -17,11 +17,13 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments.tables import write_table
-from wmgm_jax import cli, data, files, runs, sampling, systems, training
-from wmgm_jax.evaluation import quick
-from wmgm_jax.metrics import read_metrics
-from wmgm_jax.systems import bands
+from wmgm_jax import cli, data, runs, systems
+from wmgm_jax.core.pictures import enlarge, image_grid, to_uint8, write_png
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.evaluation import quick_measures
+from wmgm_jax.evaluation.report.tables import write_table
+from wmgm_jax.runs.metrics_file import read_metrics
+from wmgm_jax.training import loop
 
 CHOICES = {
     "score": [
@@ -63,8 +65,8 @@ def main() -> None:
             write_table(out / stage, rows)
             learnt, true = compare(run, stage, PICTURES)
             pictures.append(learnt)
-        picture = files.grid(files.enlarge(np.concatenate([true, *pictures])), columns=PICTURES)
-        files.write_png(out / f"{stage}.png", picture)
+        picture = image_grid(enlarge(np.concatenate([true, *pictures])), columns=PICTURES)
+        write_png(out / f"{stage}.png", picture)
 
 
 def trained(stage: str, choice: dict[str, str], seed: int, workdir: Path) -> runs.Run:
@@ -72,7 +74,7 @@ def trained(stage: str, choice: dict[str, str], seed: int, workdir: Path) -> run
     config = cli.given_config().copy_and_resolve_references()
     config.update_from_flattened_dict(choice | {"stages": stage, "seed": seed})
     run = runs.open_run(ConfigDict(config), workdir)
-    training.train(run)
+    loop.train(run)
     return run
 
 
@@ -81,17 +83,17 @@ def measure(run: runs.Run, stage: str) -> dict[str, float]:
     records = read_metrics(run.workdir / "metrics.jsonl")
     rates = [record["steps_per_second"] for record in records if "steps_per_second" in record]
     pictures = compare(run, stage, min(run.config.evaluation.num_images, len(run.valid)))
-    values = quick.measures(*pictures, run.system.stages[stage].is_paired)
+    values = quick_measures(*pictures, run.system.stages[stage].is_paired)
     return values | {"steps/s": float(np.median(rates))}
 
 
 def compare(run: runs.Run, stage: str, count: int) -> list[np.ndarray]:
     """(learnt, true) pictures of a stage, uint8 `[count, h, w, C]`."""
-    model = sampling.load(run.workdir, [stage])
-    images = bands.to_unit_range(data.spread(run.valid, count))
+    model = runs.load(run.workdir, [stage])
+    images = to_unit_range(data.spread(run.valid, count))
     keys = jax.random.split(jax.random.key(0), count)
     pictures = jax.jit(run.system.stages[stage].compare)(model.params, keys, images)
-    return [files.to_uint8((x + 1) / 2) for x in pictures]
+    return [to_uint8((x + 1) / 2) for x in pictures]
 
 
 def over_seeds(measures: list[dict[str, float]]) -> dict[str, object]:

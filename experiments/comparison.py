@@ -23,12 +23,15 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from configs import colon_ihc, colon_ihc_sgm, colon_ihc_wsgm, wavediff_colon_ihc
-from wmgm_jax import cli, inspection, runs, systems, train_step, training
+from wmgm_jax import cli, runs, systems
 from wmgm_jax.config import sibling
-from wmgm_jax.config_checks import validate
-from wmgm_jax.errors import UserError
-from wmgm_jax.networks.layers import BATCH_AXIS
+from wmgm_jax.config.validation import validate
+from wmgm_jax.core.devices import BATCH_AXIS
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.systems import cost
 from wmgm_jax.systems.interface import Statistics
+from wmgm_jax.training import loop
+from wmgm_jax.training import step as train_step
 
 _log = logging.getLogger("wmgm_jax.experiments")
 
@@ -225,7 +228,7 @@ def _flops(settings: str, name: str, due: tuple[str, ...]) -> float:
     images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state)
     step_fn = jax.vmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
-    return inspection.flops(step_fn, state, images)
+    return cost.flops(step_fn, state, images)
 
 
 def _any_statistics(config: ConfigDict) -> Statistics:
@@ -242,7 +245,7 @@ def trained(config: ConfigDict, name: str | None = None) -> runs.Run:
     """
     workdir = Path(_WORKDIR.value or f"runs/comparison_{SCALE.value}") / (name or config.system)
     run = runs.open_run(config, workdir)
-    training.train(run)
+    loop.train(run)
     return run
 
 

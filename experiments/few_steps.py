@@ -21,7 +21,8 @@ that it generates.
                0.001, below which a network is hardly trained, and below 5, where processes end
   errors       every sampler and grid by evaluations, for the first spectrum
 
-Writes them (tables as CSV and Markdown) and a figure into --out. `wmgm_jax/time_grids.py` holds the
+Writes them (tables as CSV and Markdown) and a figure into --out.
+`wmgm_jax/diffusion/grids.py` holds the
 grids found; those of the sampler multistep are searched for by `experiments.multistep`.
 """
 
@@ -37,7 +38,6 @@ from scipy.optimize import minimize
 from tqdm import tqdm
 
 from experiments import linear_samplers
-from experiments.figures import write_figure
 from experiments.followed_paths import (
     LEAST,
     MOST,
@@ -45,11 +45,14 @@ from experiments.followed_paths import (
     path_error,
     second_order_weights,
 )
-from experiments.tables import write_table
-from wmgm_jax import cli, data, files, runs, samplers, time_grids
-from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE, PURPLE, VERMILION
-from wmgm_jax.sde import OUProcess
-from wmgm_jax.systems import bands
+from wmgm_jax import cli, data, runs, wavelets
+from wmgm_jax.core import files
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.diffusion import grids, samplers
+from wmgm_jax.diffusion.process import OUProcess
+from wmgm_jax.evaluation.report.figures import write_figure
+from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, PURPLE, VERMILION
+from wmgm_jax.evaluation.report.tables import write_table
 
 SEARCHED_STEPS = (2, 3, 4, 5, 6, 8)
 # Fewer steps than these are too far from a path of many, and more need no help.
@@ -81,10 +84,10 @@ def add_spectra(path: Path) -> dict[str, np.ndarray]:
     spectra = dict(np.load(path, allow_pickle=False)) if path.exists() else {}
     config = cli.given_config()
     train, _ = runs.open_sources(config)
-    images = bands.to_unit_range(data.spread(train, _NUM_IMAGES.value))
+    images = to_unit_range(data.spread(train, _NUM_IMAGES.value))
     name = Path(cli.config_path()).stem
     for scale in (config.wavelet.levels, config.wavelet.levels + 1):
-        spectra[f"{name}, scale {scale}"] = spectrum(np.float64(bands.low(images, scale)))
+        spectra[f"{name}, scale {scale}"] = spectrum(np.float64(wavelets.low(images, scale)))
     files.write_npz(path, **spectra)
     return spectra
 
@@ -139,7 +142,7 @@ def to_logarithms(grid: np.ndarray) -> np.ndarray:
 
 def followed(grid: np.ndarray, gaussian: list[Callable], trained: list[Callable]) -> np.ndarray:
     """A grid near `grid` that trained networks follow better, and Gaussian data not too badly."""
-    even = time_grids.logsnr(len(grid) - 1, 4.0, _EVEN_ENDS.get(len(grid) - 1, 0.08))
+    even = grids.logsnr(len(grid) - 1, 4.0, _EVEN_ENDS.get(len(grid) - 1, 0.08))
 
     def objective(logarithms):
         moved = to_grid(logarithms)
@@ -163,7 +166,7 @@ def best_grid(num_steps: int, gaussian: list[Callable]) -> np.ndarray:
     results = []
     for start, end in itertools.product((2.5, 3.5, 4.5), (0.1, 0.03, 0.01, 0.004)):
         sigma_min = np.sqrt(-np.expm1(-2 * end))
-        first = to_logarithms(time_grids.logsnr(num_steps, start, sigma_min))
+        first = to_logarithms(grids.logsnr(num_steps, start, sigma_min))
         options = {"maxiter": 4000, "maxfev": 4000, "xatol": 1e-4, "fatol": 1e-6}
         results.append(minimize(objective, first, method="Nelder-Mead", options=options))
     return to_grid(min(results, key=lambda result: result.fun).x)
@@ -185,7 +188,7 @@ def errors(eigenvalues: np.ndarray) -> list[dict[str, object]]:
         for name, (sampler, grid) in _CONTENDERS.items():
             # Of two evaluations a step, but on the last.
             num_steps = (count + 1) // 2 if sampler == "heun" else count
-            if sampler == "multistep" and time_grids.multistep_weights(num_steps) is None:
+            if sampler == "multistep" and grids.multistep_weights(num_steps) is None:
                 continue  # There it is dpmpp_2m.
             if samplers.evaluations(sampler, num_steps) == count:
                 row[name] = error(sampler, grid(num_steps), eigenvalues)
@@ -206,10 +209,10 @@ _CONTENDERS = {
     "Heun, quadratic": ("heun", lambda n: 5 * np.linspace(1, 0, n + 1) ** 2),
     "DPM-Solver++(2M), uniform in log-SNR": (
         "dpmpp_2m",
-        lambda n: time_grids.logsnr(n, 4.0, _EVEN_ENDS.get(n, 0.08)),
+        lambda n: grids.logsnr(n, 4.0, _EVEN_ENDS.get(n, 0.08)),
     ),
-    "DPM-Solver++(2M), optimal": ("dpmpp_2m", lambda n: time_grids.optimal(n, 5.0)),
-    "linear multistep, searched": ("multistep", lambda n: time_grids.multistep(n, 5.0)),
+    "DPM-Solver++(2M), optimal": ("dpmpp_2m", lambda n: grids.optimal(n, 5.0)),
+    "linear multistep, searched": ("multistep", lambda n: grids.multistep(n, 5.0)),
 }
 _COLOURS = dict(
     zip(

@@ -19,13 +19,13 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments.figures import write_figure
-from experiments.tables import write_table
 from wmgm_jax import cli, data, runs
-from wmgm_jax.evaluation.marginals import named_bands
-from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE
-from wmgm_jax.sde import OUProcess
-from wmgm_jax.systems.bands import to_unit_range
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.diffusion.process import OUProcess
+from wmgm_jax.evaluation.measures.marginals import named_bands
+from wmgm_jax.evaluation.report.figures import write_figure
+from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE
+from wmgm_jax.evaluation.report.tables import write_table
 
 CURVES = 10
 FIRST_TIME = 1e-5

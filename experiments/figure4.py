@@ -26,14 +26,17 @@ from ml_collections import ConfigDict
 
 import wmgm_jax
 from experiments import comparison, measuring
-from experiments.figures import write_figure
-from experiments.tables import headlines, write_table
-from wmgm_jax import cli, data, files, runs, sampling, time_grids
+from wmgm_jax import cli, data, runs
+from wmgm_jax.core import files
+from wmgm_jax.core.pictures import to_uint8
+from wmgm_jax.diffusion import grids
+from wmgm_jax.diffusion.samplers import SAMPLERS
 from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate
-from wmgm_jax.evaluation.features import Inception
-from wmgm_jax.evaluation.outputs import load_inception
-from wmgm_jax.evaluation.plots import BLUE, GREEN, PURPLE, VERMILION
-from wmgm_jax.samplers import SAMPLERS
+from wmgm_jax.evaluation.inception.features import Inception
+from wmgm_jax.evaluation.report.figures import write_figure
+from wmgm_jax.evaluation.report.plots import BLUE, GREEN, PURPLE, VERMILION
+from wmgm_jax.evaluation.report.tables import headlines, write_table
+from wmgm_jax.evaluation.report.write import load_inception
 
 STEPS = ["4", "6", "8", "16", "32", "64", "96", "192"]
 FLOOR = "training images"
@@ -109,7 +112,7 @@ def ways(config: ConfigDict) -> list[tuple[str, int]]:
         (sampler, steps)
         for sampler in _SAMPLERS.value
         for steps in map(int, (_FEW_STEPS if sampler in _FEW else _STEPS).value)
-        if sampler != "multistep" or time_grids.multistep_weights(steps) is not None
+        if sampler != "multistep" or grids.multistep_weights(steps) is not None
     ]
 
 
@@ -138,7 +141,7 @@ def _number(key: str, text: str) -> object:
     return int(text) if key in ("steps", "images") else float(text)
 
 
-def drawn(model: sampling.Model, sampler: str, steps: int) -> tuple[np.ndarray, float]:
+def drawn(model: runs.Model, sampler: str, steps: int) -> tuple[np.ndarray, float]:
     """uint8 `[N, H, W, C]`, and the seconds that drawing them took, without compiling."""
     config = model.config.copy_and_resolve_references()
     if sampler == PAPERS:
@@ -151,7 +154,7 @@ def drawn(model: sampling.Model, sampler: str, steps: int) -> tuple[np.ndarray, 
     start = time.perf_counter()
     images = [np.asarray(program(model.params, key)) for key in keys]
     seconds = time.perf_counter() - start
-    return files.to_uint8(np.concatenate(images)[: _NUM_IMAGES.value]), seconds
+    return to_uint8(np.concatenate(images)[: _NUM_IMAGES.value]), seconds
 
 
 def curves(rows: Sequence[dict[str, object]]) -> Figure:

@@ -19,12 +19,12 @@ from pathlib import Path
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments.figures import write_figure
-from experiments.tables import write_table
 from wmgm_jax import cli, data, runs
-from wmgm_jax.evaluation.gaussian_divergence import gaussian_divergences
-from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE, VERMILION
-from wmgm_jax.systems.bands import to_unit_range
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.evaluation.measures.gaussian_divergence import gaussian_divergences
+from wmgm_jax.evaluation.report.figures import write_figure
+from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, VERMILION
+from wmgm_jax.evaluation.report.tables import write_table
 
 STYLES = {
     "LL": {"color": BLUE, "marker": "o"},

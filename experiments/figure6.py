@@ -16,12 +16,12 @@ import scipy.stats
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments.figures import write_figure
-from experiments.tables import write_table
-from wmgm_jax import cli, data, runs
-from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from wmgm_jax.evaluation.sparsity import sparsity
-from wmgm_jax.systems import bands
+from wmgm_jax import cli, data, runs, wavelets
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.evaluation.measures.sparsity import sparsity
+from wmgm_jax.evaluation.report.figures import write_figure
+from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from wmgm_jax.evaluation.report.tables import write_table
 
 THRESHOLDS = np.array([0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
@@ -34,11 +34,11 @@ _NUM_IMAGES = flags.DEFINE_integer("num_images", 2048, "Training images to measu
 def main() -> None:
     out, config = Path(_OUT.value), cli.given_config()
     train, _ = runs.open_sources(config)
-    images = bands.to_unit_range(data.spread(train, _NUM_IMAGES.value))
+    images = to_unit_range(data.spread(train, _NUM_IMAGES.value))
     levels = config.wavelet.levels
     deviations = [
         np.sqrt(np.mean(np.square(details, dtype=np.float64))) / 2
-        for _, details in bands.pyramid(images, levels)
+        for _, details in wavelets.pyramid(images, levels)
     ]
     columns = {"t": THRESHOLDS}
     for scale, shares in enumerate(sparsity(images, levels, THRESHOLDS), start=1):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import wmgm_jax
-from wmgm_jax import samplers
+from wmgm_jax.diffusion import samplers
 from wmgm_jax.systems.coarsest import CoarsestBand
 
 # Between which B may lie: below, a network is hardly trained; above, processes end.

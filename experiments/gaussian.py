@@ -34,13 +34,13 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import gaussian_fields as fields
-from experiments.figures import write_figure
 from experiments.gaussian_figures import plot_conditions, plot_fit, plot_steps, plot_theorem
-from experiments.tables import write_table
 from wmgm_jax import cli, data, runs
-from wmgm_jax.errors import UserError
-from wmgm_jax.evaluation.power_spectrum import power_spectrum
-from wmgm_jax.systems.bands import to_unit_range
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.evaluation.measures.power_spectrum import power_spectrum
+from wmgm_jax.evaluation.report.figures import write_figure
+from wmgm_jax.evaluation.report.tables import write_table
 
 NUM_STEPS = (16, 64, 256, 1024, 4096)
 MOST_STEPS = 2**18

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter, ScalarFormatter
 
-from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
 _COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 _LINES = ("-", "--", ":", "-.")

@@ -7,7 +7,7 @@ Euler-Maruyama here is that of the papers' process, g = 1.
 
 Every function takes a grid `[N + 1]` of B, falling to exactly 0, and eigenvalues lambda `[...]`,
 and returns the variance `[...]` of the result, from N(0, 1). They know nothing of
-`wmgm_jax.samplers`, which its tests hold against these.
+`wmgm_jax.diffusion.samplers`, which its tests hold against these.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wmgm_jax import time_grids
+from wmgm_jax.diffusion import grids
 
 
 def euler_maruyama(grid: np.ndarray, eigenvalues: np.ndarray) -> np.ndarray:
@@ -91,10 +91,10 @@ def multistep(
     """As DPM-Solver++, towards a sum of the data of all steps so far, whose factors sum to 1.
 
     Args:
-        weights: `[N, N]`, c; None for those of `time_grids`.
+        weights: `[N, N]`, c; None for those of `grids`.
     """
     if weights is None:
-        weights = time_grids.multistep_weights(len(grid) - 1)
+        weights = grids.multistep_weights(len(grid) - 1)
     if weights is None:
         return dpmpp_2m(grid, eigenvalues)
     gain, data = np.ones_like(eigenvalues), []

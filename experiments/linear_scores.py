@@ -29,8 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 import pywt
 
-from wmgm_jax import samplers
-from wmgm_jax.sde import OUProcess
+from wmgm_jax.diffusion import samplers
+from wmgm_jax.diffusion.process import OUProcess
 
 # Knots of the potential's derivative, in standard deviations of the pixels: SPACING, 2 SPACING, ...
 # V' is 0 at the first, for the family would else contain x, which K has already. The last interval

@@ -11,11 +11,14 @@ from absl import flags
 from ml_collections import ConfigDict
 
 import wmgm_jax
-from wmgm_jax import files, inspection, runs, sampling
+from wmgm_jax import runs
+from wmgm_jax.core import files
+from wmgm_jax.core.pictures import to_uint8
 from wmgm_jax.evaluation import Measures
-from wmgm_jax.evaluation.features import KEPT
-from wmgm_jax.evaluation.outputs import load_inception
+from wmgm_jax.evaluation.inception.features import KEPT
+from wmgm_jax.evaluation.report.write import load_inception
 from wmgm_jax.evaluation.trained import evaluate_model
+from wmgm_jax.systems import cost
 
 _SHOWN = 10
 
@@ -25,7 +28,7 @@ _TRIALS = flags.DEFINE_integer("trials", 10, "Timed draws.", lower_bound=1)
 
 def size(config: ConfigDict) -> dict[str, float]:
     """The parameters of a system and the work of drawing an image."""
-    facts = inspection.measure(config)
+    facts = cost.measure(config)
     return {
         # The discriminator does not sample, and the papers do not count it.
         "parameters": sum(n for name, n in facts["parameters"].items() if name != "discriminator"),
@@ -34,12 +37,12 @@ def size(config: ConfigDict) -> dict[str, float]:
     }
 
 
-def trained_model(run: runs.Run) -> sampling.Model:
+def trained_model(run: runs.Run) -> runs.Model:
     """The model of a run, sampled and evaluated as the run's config now says."""
     return dataclasses.replace(wmgm_jax.load(run.workdir), config=run.config)
 
 
-def evaluated(model: sampling.Model, run: runs.Run) -> Measures:
+def evaluated(model: runs.Model, run: runs.Run) -> Measures:
     """The measures of the model's samples, or those that an earlier call has taken.
 
     Those are taken again where only now the Inception weights are at hand.
@@ -65,7 +68,7 @@ def evaluated(model: sampling.Model, run: runs.Run) -> Measures:
     return known()[1]
 
 
-def timed_once(model: sampling.Model, folder: Path) -> tuple[dict[str, float], np.ndarray]:
+def timed_once(model: runs.Model, folder: Path) -> tuple[dict[str, float], np.ndarray]:
     """`timed`, or what an earlier call left of it in a folder, on a device of the same kind."""
     path = folder / "cost.json"
     facts = {
@@ -86,7 +89,7 @@ def timed_once(model: sampling.Model, folder: Path) -> tuple[dict[str, float], n
     return cost, images
 
 
-def timed(model: sampling.Model) -> tuple[dict[str, float], np.ndarray]:
+def timed(model: runs.Model) -> tuple[dict[str, float], np.ndarray]:
     """What drawing a batch costs, and some of the images that the first draw of it gave."""
     count = _IMAGES.value
     key = jax.random.key(0)
@@ -109,4 +112,4 @@ def timed(model: sampling.Model) -> tuple[dict[str, float], np.ndarray]:
     }
     if count != 100:
         cost["s for 100 images, extrapolated"] = float(np.median(seconds)) * 100 / count
-    return cost, files.to_uint8(images[:_SHOWN])
+    return cost, to_uint8(images[:_SHOWN])

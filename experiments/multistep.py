@@ -1,4 +1,4 @@
-"""The weights and grids of `samplers.multistep`, which `wmgm_jax/time_grids.py` holds.
+"""The weights and grids of `samplers.multistep`, which `wmgm_jax/diffusion/grids.py` holds.
 
   python -m experiments.multistep                           # by the spectra alone; two minutes
   python -m experiments.multistep --workdir=runs/colon_ihc  # by trained networks, too; ten minutes
@@ -36,9 +36,10 @@ from experiments.followed_paths import (
     path_error,
     second_order_weights,
 )
-from experiments.tables import write_table
-from wmgm_jax import cli, time_grids
-from wmgm_jax.errors import UserError
+from wmgm_jax import cli
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.diffusion import grids
+from wmgm_jax.evaluation.report.tables import write_table
 
 _NEAR = 0.15  # standard deviation of the starts, of log B and of c
 _ATTEMPTS = 12
@@ -110,7 +111,7 @@ def followed_error(workdir: str) -> Callable[[Solver], float]:
 
 def second_order(num_steps: int) -> Solver:
     """DPM-Solver++(2M) on its own grid."""
-    grid = time_grids.optimal(num_steps, MOST)
+    grid = grids.optimal(num_steps, MOST)
     grid[:-1] = np.maximum(grid[:-1], LEAST)
     return Solver(grid, second_order_weights(grid))
 

@@ -30,12 +30,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from experiments import linear_scores, phi4_fields
-from experiments.figures import write_figure
-from experiments.tables import write_table
-from wmgm_jax import cli, files
-from wmgm_jax.errors import UserError
-from wmgm_jax.evaluation.plots import BLUE, GREEN, ORANGE, VERMILION
-from wmgm_jax.sde import OUProcess
+from wmgm_jax import cli
+from wmgm_jax.core import files
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.diffusion.process import OUProcess
+from wmgm_jax.evaluation.report.figures import write_figure
+from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, VERMILION
+from wmgm_jax.evaluation.report.tables import write_table
 
 MODELS = ("SGM", "WSGM")
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION)

@@ -25,13 +25,15 @@ import numpy as np
 from absl import flags
 
 from experiments import comparison
-from experiments.figures import rows_of_images, write_figure
-from experiments.tables import headlines, write_table
-from wmgm_jax import cli, data, files, inspection, runs, sampling
+from wmgm_jax import cli, data, runs
+from wmgm_jax.core import files
 from wmgm_jax.evaluation import ImageSets, evaluate, reconstructed
-from wmgm_jax.evaluation.features import Inception
-from wmgm_jax.evaluation.outputs import load_inception
+from wmgm_jax.evaluation.inception.features import Inception
 from wmgm_jax.evaluation.reconstruction import rebuild
+from wmgm_jax.evaluation.report.figures import rows_of_images, write_figure
+from wmgm_jax.evaluation.report.tables import headlines, write_table
+from wmgm_jax.evaluation.report.write import load_inception
+from wmgm_jax.systems import cost
 
 # In the order of the paper: learning, one network for all scales; FID, PSNR, parameters there.
 ROWS = {
@@ -77,7 +79,7 @@ def main() -> None:
 
 def rebuilt(run: runs.Run, images: np.ndarray) -> np.ndarray:
     """Images with the details that a run generates for their true coarsest bands."""
-    model = sampling.load(run.workdir, ["msal"])
+    model = runs.load(run.workdir, ["msal"])
     return rebuild(
         run.system.reconstruct,
         model.params,
@@ -90,7 +92,7 @@ def rebuilt(run: runs.Run, images: np.ndarray) -> np.ndarray:
 def costs(run: runs.Run) -> dict[str, object]:
     """The size of what generates the details, and the work of its training."""
     return {
-        "parameters": inspection.count_parameters(run.system)["generator"],
+        "parameters": cost.count_parameters(run.system)["generator"],
         "steps": run.config.msal.num_steps,
         **comparison.training_cost(run.config),
     }

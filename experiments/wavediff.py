@@ -24,9 +24,9 @@ from pathlib import Path
 from absl import flags
 
 from experiments import comparison, measuring
-from experiments.figures import rows_of_images, write_figure
-from experiments.tables import headlines, write_table
 from wmgm_jax import cli
+from wmgm_jax.evaluation.report.figures import rows_of_images, write_figure
+from wmgm_jax.evaluation.report.tables import headlines, write_table
 
 RESIDUAL, RESAMPLING, BOTTLENECK = (
     f"wavediff.generator.{part}"

@@ -30,7 +30,12 @@ gc.set_threshold(50_000, 20, 100)
 # modules that define their flags.
 _copies = multiprocessing.get_context("forkserver")
 _copies.set_forkserver_preload(
-    ["wmgm_jax.cli", "wmgm_jax.training", "wmgm_jax.evaluation.trained", "experiments.figures"]
+    [
+        "wmgm_jax.cli",
+        "wmgm_jax.training",
+        "wmgm_jax.evaluation.trained",
+        "wmgm_jax.evaluation.report.figures",
+    ]
 )
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,12 +15,12 @@ from PIL import Image
 
 import benchmarks.systems
 from benchmarks import profile, timing
-from benchmarks.untrained import parameters
 from configs import celebahq_wsgm, colon_ihc, colon_ihc_sgm, wavediff_colon_ihc
-from experiments.tables import aligned
 from tests.tiny import get_config
 from wmgm_jax import systems
 from wmgm_jax.config import different, sibling
+from wmgm_jax.evaluation.report.tables import aligned
+from wmgm_jax.runs.untrained import parameters
 
 SMALL = (
     TINY,

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wmgm_jax import inspection
 from wmgm_jax.networks import AttentionUNet, Discriminator, UNet, convolution, winograd
+from wmgm_jax.systems import cost
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -229,5 +229,5 @@ def test_networks_learn_the_same(network, rules):
 def test_flops_are_those_of_the_definition():
     inputs = normal(0, (8, 2, 2, 128), (3, 3, 128, 128))
     # Of the 9 pixels of a kernel, 4 lie on an image of 2x2, wherever it is centred.
-    assert inspection.flops(ours, *inputs) == 2 * 128 * 128 * 8 * 4 * 4
+    assert cost.flops(ours, *inputs) == 2 * 128 * 128 * 8 * 4 * 4
     assert jax.jit(ours).lower(*inputs).cost_analysis()["flops"] > 2 * 128 * 128 * 8 * 4 * 4

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wmgm_jax import data, image_folder
-from wmgm_jax.errors import UserError
+from wmgm_jax import data
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.data.folder import decode_image
 
 
 class Numbers:
@@ -398,8 +399,10 @@ def test_tfds_splits_by_fraction_and_decodes_only_what_it_takes(open_tfds, monke
     assert len(open_tfds("tiny_alone", "valid", validation_fraction=0.001)) == 1
     assert sorted(numbers(everything(train)) + numbers(everything(valid))) == list(range(40))
     decoded = []
-    whole = image_folder.decode_image
-    monkeypatch.setattr(image_folder, "decode_image", lambda *a: decoded.append(a) or whole(*a))
+    whole = decode_image
+    monkeypatch.setattr(
+        "wmgm_jax.data.tfds.decode_image", lambda *a: decoded.append(a) or whole(*a)
+    )
     images = train.take(np.array([3, 1, 3]))
     assert len(decoded) == 3 and numbers(images)[0] == numbers(images)[2] != numbers(images)[1]
 

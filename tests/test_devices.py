@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, TINY
 from test_resume import final_state
 
-from wmgm_jax.metrics import read_metrics
+from wmgm_jax.runs.metrics_file import read_metrics
 
 FLAGS = (
     TINY,

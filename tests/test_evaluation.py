@@ -8,12 +8,12 @@ import scipy.stats
 import skimage.data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from wmgm_jax.evaluation.reconstruction import fidelity, psnr, rebuild
-from wmgm_jax.evaluation.sliced_wasserstein import (
+from wmgm_jax.evaluation.measures.sliced_wasserstein import (
     _sliced_distance,
     laplacian_pyramid,
     sliced_wasserstein,
 )
+from wmgm_jax.evaluation.reconstruction import fidelity, psnr, rebuild
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,15 @@ from PIL import Image
 
 from configs import faces128, wavediff_faces128
 from experiments import comparison
-from experiments.figures import rows_of_images, write_figure
-from experiments.tables import markdown, write_table
 from tests.tiny import get_config
-from wmgm_jax import files, inspection, systems
+from wmgm_jax import systems
 from wmgm_jax.config import different
-from wmgm_jax.config_checks import validate
-from wmgm_jax.errors import UserError
+from wmgm_jax.config.validation import validate
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.pictures import enlarge, image_grid
+from wmgm_jax.evaluation.report.figures import rows_of_images, write_figure
+from wmgm_jax.evaluation.report.tables import markdown, write_table
+from wmgm_jax.systems import cost
 
 
 def read(path):
@@ -50,7 +52,7 @@ def test_rows_of_images_are_shown_pixel_by_pixel(tmp_path):
     rows = {"one": images[:3], "A NAME OF WMGM": images[3:]}
     write_figure(tmp_path / "rows.png", rows_of_images(rows))
     shown = np.asarray(Image.open(tmp_path / "rows.png"))
-    expected = files.grid(files.enlarge(images), columns=3)
+    expected = image_grid(enlarge(images), columns=3)
     np.testing.assert_array_equal(shown[:, -expected.shape[1] :, :1], expected)
     margin = shown[:, : -expected.shape[1], 0]
     assert all(np.min(half) < 128 for half in np.split(margin, 2))
@@ -220,7 +222,7 @@ def test_ways_to_learn_the_details(run, tmp_path):
     for row, learning, networks in zip(rows, ("operator", "standard"), (1, 2), strict=True):
         config = get_config()
         config.msal.learning = learning
-        shared = inspection.count_parameters(systems.build(config))["generator"]
+        shared = cost.count_parameters(systems.build(config))["generator"]
         assert int(row["parameters"]) == networks * shared
         # In a folder of its own, and the score network is not trained.
         stages = (tmp_path / "runs" / row["method"] / "checkpoints").iterdir()
@@ -360,6 +362,6 @@ def test_a_step_takes_about_three_forward_passes():
     """The forward pass, and twice as much for the gradient of inputs and of weights."""
     config = get_config("sgm")
     ((name, stage),) = systems.build(config).stages.items()
-    forward = inspection.measure(config)["flops_per_image"] / config.sampling.num_steps
+    forward = cost.measure(config)["flops_per_image"] / config.sampling.num_steps
     step = comparison.flops_per_step(config, name)
     assert 2.5 < step / (stage.settings.batch_size * forward) < 3.5

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from wmgm_jax.evaluation.frechet import Moments, frechet_distance
-from wmgm_jax.evaluation.kernel_distance import kernel_distance
-from wmgm_jax.evaluation.nearest import nearest
-from wmgm_jax.evaluation.precision_recall import precision_recall
+from wmgm_jax.evaluation.measures.frechet import Moments, frechet_distance
+from wmgm_jax.evaluation.measures.kernel_distance import kernel_distance
+from wmgm_jax.evaluation.measures.precision_recall import precision_recall
+from wmgm_jax.evaluation.neighbours import nearest
 
 properties = settings(max_examples=30, deadline=None, derandomize=True)
 

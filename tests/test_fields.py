@@ -17,12 +17,13 @@ from PIL import Image
 from test_data import everything, refusal
 from test_wmgm import random_images, tiny
 
-from wmgm_jax import array_source, data, files, runs, sampling
-from wmgm_jax.evaluation import ImageSets, evaluate, quick
-from wmgm_jax.evaluation.image_sets import open_set
+from wmgm_jax import data, runs, sampling
+from wmgm_jax.core.pictures import to_visible
+from wmgm_jax.core.units import Moments, Units, to_unit_range
+from wmgm_jax.data import arrays as array_source
+from wmgm_jax.data.image_sets import open_set
+from wmgm_jax.evaluation import ImageSets, evaluate, quick_measures
 from wmgm_jax.evaluation.reconstruction import fidelity, rebuild
-from wmgm_jax.systems import bands
-from wmgm_jax.units import Moments, Units
 
 MEAN, STD = np.array([300.0, -2e-3]), np.array([7.0, 1e-4])
 
@@ -300,8 +301,8 @@ def test_augmentations_turn_fields_as_they_turn_images(open_fields, tmp_path, au
 
 def test_unit_range_is_left_as_it_is():
     x = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
-    assert bands.to_unit_range(x) is x
-    np.testing.assert_array_equal(bands.to_unit_range(np.array([0, 255], np.uint8)), [-1, 1])
+    assert to_unit_range(x) is x
+    np.testing.assert_array_equal(to_unit_range(np.array([0, 255], np.uint8)), [-1, 1])
 
 
 def test_samples_come_in_the_units_of_the_data(monkeypatch):
@@ -324,7 +325,7 @@ def test_samples_come_in_the_units_of_the_data(monkeypatch):
     expected = noise * 2 * std + mean
     np.testing.assert_allclose(sample_fn(params, key, 19), expected, rtol=1e-5)
     assert "callback" not in sample_fn.lower(params, key, 19).as_text()
-    model = sampling.Model(config, params, {})
+    model = runs.Model(config, params, {})
     batches = list(sampling.sample_batches(model, key, 19))
     np.testing.assert_allclose(np.concatenate(batches), expected, rtol=1e-5)
     np.testing.assert_allclose(model.units.std, std, rtol=1e-6)
@@ -334,7 +335,7 @@ def test_fields_measure_as_the_images_that_they_equal():
     """Photographs handed over as fields in unit range get the values of photographs."""
     units = Units(np.zeros(3), np.full(3, 0.5))
     images = [random_images(n, seed) // (seed + 1) for seed, n in enumerate((20, 24, 28))]
-    as_fields = [bands.to_unit_range(x).astype(np.float64) for x in images]
+    as_fields = [to_unit_range(x).astype(np.float64) for x in images]
     ours = evaluate(ImageSets(*(data.from_array(x, units) for x in as_fields)), 2)
     theirs = evaluate(ImageSets(*map(data.from_array, images)), 2)
     assert ours["method"]["units"] == {"mean": [0, 0, 0], "std": [0.5, 0.5, 0.5]}
@@ -343,10 +344,10 @@ def test_fields_measure_as_the_images_that_they_equal():
     for name, measure in theirs["measures"].items():
         for entry in ("value", "training"):
             assert ours["measures"][name][entry] == pytest.approx(measure[entry], rel=1e-3), name
-    paired = [bands.to_unit_range(x[:20]) for x in images[:2]]
+    paired = [to_unit_range(x[:20]) for x in images[:2]]
     assert fidelity(*paired) == pytest.approx(fidelity(*(x[:20] for x in images[:2])), rel=1e-4)
-    expected = quick.measures(images[0][:20], images[1][:20], is_paired=True)
-    assert quick.measures(*paired, is_paired=True) == pytest.approx(expected, rel=1e-3)
+    expected = quick_measures(images[0][:20], images[1][:20], is_paired=True)
+    assert quick_measures(*paired, is_paired=True) == pytest.approx(expected, rel=1e-3)
 
 
 def test_rebuilt_fields_are_neither_clipped_nor_rounded():
@@ -389,19 +390,19 @@ def test_false_colours():
     values = np.array([300 - 3 * 7, 300, 300 + 3 * 7, 1000.0, -1000.0]).reshape(1, 1, 5, 1)
     viridis = matplotlib.colormaps["viridis"]
     expected = viridis([0, 0.5, 1.0, 1.0, 0], bytes=True)[:, :3]
-    np.testing.assert_array_equal(files.visible(units.normalise(values))[0, 0], expected)
-    assert files.visible(np.full((1, 1, 1, 1), np.nan)).tolist() == [[[[0, 0, 0]]]]
+    np.testing.assert_array_equal(to_visible(units.normalise(values))[0, 0], expected)
+    assert to_visible(np.full((1, 1, 1, 1), np.nan)).tolist() == [[[[0, 0, 0]]]]
     images = random_images(2)
-    assert files.visible(images) is images
+    assert to_visible(images) is images
 
 
 @pytest.mark.parametrize(("channels", "width"), [(1, 5), (2, 11), (3, 17), (7, 17)])
 def test_channels_are_shown_side_by_side(channels, width):
     x = np.random.default_rng(0).standard_normal((3, 4, 5, channels)).astype(np.float32)
-    picture = files.visible(x)
+    picture = to_visible(x)
     assert picture.shape == (3, 4, width, 3)
     for k in range(min(channels, 3)):
-        alone = files.visible(x[..., k : k + 1])
+        alone = to_visible(x[..., k : k + 1])
         np.testing.assert_array_equal(picture[:, :, 6 * k : 6 * k + 5], alone)
     assert (picture[:, :, 5::6] == 0).all()
 
@@ -455,11 +456,11 @@ def test_a_run_on_fields(run, tmp_path):
         assert picture.shape[-1] == 3
 
     # Without its last checkpoint, as if killed before it, the run ends at the same bits.
-    before = sampling.load(workdir).params
+    before = runs.load(workdir).params
     shutil.rmtree(workdir / "checkpoints" / "msal" / "12")
     code, _, log = run(*flags)
     assert "msal: continuing from step 9" in log
-    jax.tree.map(np.testing.assert_array_equal, sampling.load(workdir).params, before)
+    jax.tree.map(np.testing.assert_array_equal, runs.load(workdir).params, before)
 
     # Sampling needs no data.
     (tmp_path / "x.npy").unlink()

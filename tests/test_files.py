@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wmgm_jax import files
-from wmgm_jax.checkpoints import Checkpoints
-from wmgm_jax.errors import UserError
-from wmgm_jax.metrics import MetricsFile
+from wmgm_jax.core import files
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.pictures import enlarge, image_grid, to_uint8, write_png
+from wmgm_jax.runs.checkpoints import Checkpoints
+from wmgm_jax.runs.metrics_file import MetricsFile
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -38,21 +39,21 @@ def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"a\.png.*No space left.*free some space"):
-        files.write_png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+        write_png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_pictures_come_back(tmp_path, channels):
     image = np.random.default_rng(0).integers(0, 256, (5, 7, channels), dtype=np.uint8)
-    files.write_png(tmp_path / "a.png", image)
+    write_png(tmp_path / "a.png", image)
     back = np.asarray(Image.open(tmp_path / "a.png")).reshape(image.shape)
     np.testing.assert_array_equal(back, image)
 
 
 def test_grid_places_each_image():
     images = np.arange(1, 8, dtype=np.uint8)[:, None, None, None] * np.ones((7, 4, 6, 3), np.uint8)
-    grid = files.grid(images, margin=1)
+    grid = image_grid(images, margin=1)
     assert grid.shape == (4 * 5 + 1, 2 * 7 + 1, 3)
     assert [int(grid[1 + 5 * (i // 2), 1 + 7 * (i % 2), 0]) for i in range(8)] == [
         1, 2, 3, 4, 5, 6, 7, 255,
@@ -62,14 +63,14 @@ def test_grid_places_each_image():
 
 def test_enlarge_repeats_pixels():
     images = np.arange(12, dtype=np.uint8).reshape(1, 2, 6, 1)
-    large = files.enlarge(images, side=20)
+    large = enlarge(images, side=20)
     assert large.shape == (1, 6, 18, 1)
     np.testing.assert_array_equal(large[:, ::3, ::3], images)
-    assert files.enlarge(large, side=20).shape == large.shape
+    assert enlarge(large, side=20).shape == large.shape
 
 
 def test_to_uint8_rounds_and_clips():
-    values = files.to_uint8(np.array([-1, 0, 0.4999 / 255, 0.5001 / 255, 1, 2]))
+    values = to_uint8(np.array([-1, 0, 0.4999 / 255, 0.5001 / 255, 1, 2]))
     assert values.tolist() == [0, 0, 0, 1, 255, 255]
 
 

@@ -13,7 +13,7 @@ from conftest import TINY
 from PIL import Image
 
 from experiments import gaussian_fields as fields
-from wmgm_jax.evaluation.power_spectrum import power_spectrum
+from wmgm_jax.evaluation.measures.power_spectrum import power_spectrum
 
 SIZE = 8
 

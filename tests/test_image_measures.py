@@ -10,10 +10,19 @@ import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmgm_jax.evaluation.gaussian_divergence import gaussian_divergence, gaussian_divergences
-from wmgm_jax.evaluation.marginals import EDGES, histograms, kurtosis, marginals, named_bands
-from wmgm_jax.evaluation.power_spectrum import power_spectrum, spectrum_error
-from wmgm_jax.evaluation.sparsity import sparsity
+from wmgm_jax.evaluation.measures.gaussian_divergence import (
+    gaussian_divergence,
+    gaussian_divergences,
+)
+from wmgm_jax.evaluation.measures.marginals import (
+    EDGES,
+    histograms,
+    kurtosis,
+    marginals,
+    named_bands,
+)
+from wmgm_jax.evaluation.measures.power_spectrum import power_spectrum, spectrum_error
+from wmgm_jax.evaluation.measures.sparsity import sparsity
 
 BANDS = ("LH", "HL", "HH")
 

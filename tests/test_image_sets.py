@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wmgm_jax.errors import UserError
-from wmgm_jax.evaluation.image_sets import open_set
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.data.image_sets import open_set
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import skimage.transform
 
-from wmgm_jax.errors import UserError
-from wmgm_jax.evaluation import inception_weights
-from wmgm_jax.networks.inception import InceptionV3, average_pool, resize, to_rgb
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.evaluation.inception import weights
+from wmgm_jax.evaluation.inception.network import InceptionV3, average_pool, resize, to_rgb
 
 SIZES = [(32, 32), (64, 48), (299, 299), (400, 400)]
 
@@ -24,7 +24,7 @@ SIZES = [(32, 32), (64, 48), (299, 299), (400, 400)]
 def state_shapes():
     """The shapes of pytorch-fid's state dictionary, without its head."""
     shapes = {}
-    for name, shape in inception_weights._shapes().items():
+    for name, shape in weights._shapes().items():
         layer, _, kind = name.replace("/", ".").rpartition(".")
         if kind == "kernel":
             shapes[f"{layer}.conv.weight"] = (shape[3], shape[2], *shape[:2])
@@ -56,7 +56,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def params(state):
-    return inception_weights.convert(state)
+    return weights.convert(state)
 
 
 def images_of(size, channels, count=2):
@@ -142,12 +142,12 @@ def test_a_file_of_pytorchs_is_converted(state, params, tmp_path):
     tensors = {n: torch.nn.Parameter(torch.from_numpy(x)) for n, x in state.items()}
     tensors |= {"fc.bias": torch.zeros(1008)}
     torch.save(tensors, path, _use_new_zipfile_serialization=False)
-    loaded, digest = inception_weights.load(str(path))
+    loaded, digest = weights.load(str(path))
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="has no weights of pytorch-fid"):
-        inception_weights.load(str(path))
+        weights.load(str(path))
 
 
 def test_features_are_those_that_pytorch_fid_gave(params):
@@ -165,7 +165,7 @@ def test_features_are_those_that_pytorch_fid_gave(params):
 def test_parameter_count():
     """Keras counts 21,768,352 without the head, of which a bias a channel in place of batch norm;
     PyTorch's batch norm has a scale as well: 21,785,568."""
-    shapes = inception_weights._shapes()
+    shapes = weights._shapes()
     count = sum(int(np.prod(shape)) for shape in shapes.values())
     channels = sum(shape[0] for shape in shapes.values() if len(shape) == 1)
     assert (count, count + channels) == (21_768_352, 21_785_568)
@@ -243,7 +243,7 @@ SMALL = {"a/kernel": (3, 1, 2, 4), "a/bias": (4,), "b/c/kernel": (1, 1, 4, 2), "
 @pytest.fixture
 def small(monkeypatch):
     """A network of two layers; returns its state dictionary, without PyTorch's type."""
-    monkeypatch.setattr(inception_weights, "_shapes", lambda: SMALL)
+    monkeypatch.setattr(weights, "_shapes", lambda: SMALL)
     random = np.random.default_rng(0)
     return {n: random.uniform(0.5, 1, s).astype(np.float32) for n, s in state_shapes().items()}
 
@@ -272,11 +272,11 @@ def public(monkeypatch):
     content = b"public weights"
 
     def urlopen(url, timeout):
-        assert url == inception_weights.URL and timeout > 0
+        assert url == weights.URL and timeout > 0
         return io.BytesIO(content)
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    monkeypatch.setattr(inception_weights, "SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(weights, "SHA256", hashlib.sha256(content).hexdigest())
     return content
 
 
@@ -291,17 +291,17 @@ def offline(monkeypatch):
 def refused(path, *, cache_dir="", match):
     """Loading is a mistake of the user's, told in one line."""
     with pytest.raises(UserError, match=match) as caught:
-        inception_weights.load(str(path), str(cache_dir))
+        weights.load(str(path), str(cache_dir))
     assert "\n" not in str(caught.value)
 
 
 def test_converted_weights_are_the_same_and_keep_their_digest(small, fake_torch, tmp_path):
     source, target = tmp_path / "weights.pth", tmp_path / "weights.npz"
     source.write_bytes(b"weights")
-    converted, digest = inception_weights.load(str(source))
+    converted, digest = weights.load(str(source))
     assert digest == hashlib.sha256(b"weights").hexdigest()
-    inception_weights.save(target, converted, digest)
-    loaded, same_digest = inception_weights.load(str(target))
+    weights.save(target, converted, digest)
+    loaded, same_digest = weights.load(str(target))
     jax.tree.map(np.testing.assert_array_equal, loaded, converted)
     assert same_digest == digest
     kernel = np.moveaxis(small["b.c.conv.weight"], 0, -1)[..., 0, 0, :]
@@ -312,7 +312,7 @@ def test_converted_weights_are_the_same_and_keep_their_digest(small, fake_torch,
 def test_an_npz_without_a_digest_has_its_own(small, tmp_path):
     path = tmp_path / "weights.npz"
     np.savez(path, **{name: np.zeros(shape, np.float32) for name, shape in SMALL.items()})
-    _, digest = inception_weights.load(str(path))
+    _, digest = weights.load(str(path))
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -374,42 +374,40 @@ def test_public_weights_are_downloaded_and_converted_once(
     small, fake_torch, public, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first, digest = inception_weights.load("")
+    first, digest = weights.load("")
     assert digest == hashlib.sha256(public).hexdigest()
     monkeypatch.setattr(urllib.request, "urlopen", None)
     monkeypatch.setitem(sys.modules, "torch", None)
-    second, same_digest = inception_weights.load("", str(tmp_path / "wmgm_jax"))
+    second, same_digest = weights.load("", str(tmp_path / "wmgm_jax"))
     jax.tree.map(np.testing.assert_array_equal, first, second)
     assert same_digest == digest
 
 
 def test_a_damaged_cache_is_made_anew(small, fake_torch, public, tmp_path):
-    name = inception_weights.URL.rpartition("/")[2]
+    name = weights.URL.rpartition("/")[2]
     (tmp_path / name).write_bytes(public[:5])
     (tmp_path / name).with_suffix(".npz").write_bytes(b"PK damaged")
-    _, digest = inception_weights.load("", str(tmp_path))
+    _, digest = weights.load("", str(tmp_path))
     assert digest == hashlib.sha256(public).hexdigest()
     assert (tmp_path / name).read_bytes() == public
-    loaded, _ = inception_weights.load(str((tmp_path / name).with_suffix(".npz")))
+    loaded, _ = weights.load(str((tmp_path / name).with_suffix(".npz")))
     assert set(loaded) == {"a", "b"}
 
 
 def test_weights_put_into_the_cache_by_hand(small, fake_torch, public, offline, tmp_path):
-    (tmp_path / inception_weights.URL.rpartition("/")[2]).write_bytes(public)
-    _, digest = inception_weights.load("", str(tmp_path))
+    (tmp_path / weights.URL.rpartition("/")[2]).write_bytes(public)
+    _, digest = weights.load("", str(tmp_path))
     assert digest == hashlib.sha256(public).hexdigest()
 
 
 def test_no_network(fake_torch, offline, tmp_path):
-    help = (
-        rf"{re.escape(inception_weights.URL)}.*{re.escape(str(tmp_path))}.*inception_weights=PATH"
-    )
+    help = rf"{re.escape(weights.URL)}.*{re.escape(str(tmp_path))}.*inception_weights=PATH"
     refused("", cache_dir=tmp_path, match=f"no network here.*{help}")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_download_of_something_else(fake_torch, public, monkeypatch, tmp_path):
-    monkeypatch.setattr(inception_weights, "SHA256", "0" * 64)
+    monkeypatch.setattr(weights, "SHA256", "0" * 64)
     refused("", cache_dir=tmp_path, match=f"{len(public)} bytes.*rather than 0000.*=PATH")
     assert not list(tmp_path.iterdir())
 
@@ -423,8 +421,8 @@ def test_the_command_converts(small, fake_torch, monkeypatch, tmp_path, capsys):
     source, target = tmp_path / "weights.pth", tmp_path / "weights.npz"
     source.write_bytes(b"weights")
     monkeypatch.setattr(sys, "argv", ["", str(source), str(target)])
-    inception_weights.main()
-    _, digest = inception_weights.load(str(target))
+    weights.main()
+    _, digest = weights.load(str(target))
     assert digest == hashlib.sha256(b"weights").hexdigest()
 
 
@@ -443,11 +441,11 @@ def test_mistakes_at_the_command(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["", *arguments])
     with pytest.raises(SystemExit) as caught:
-        inception_weights.main()
+        weights.main()
     assert caught.value.code == 2
     assert re.search(match, capsys.readouterr().err)
 
 
 def test_the_command_has_help(run):
-    code, output, _ = run("--help", module="wmgm_jax.evaluation.inception_weights")
+    code, output, _ = run("--help", module="wmgm_jax.evaluation.inception.weights")
     assert code == 0 and "SOURCE.pth TARGET.npz" in output

@@ -5,13 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wmgm_jax.networks import (
-    FNO,
-    AttentionUNet,
-    PlainUNet,
-    UNet,
-    inference,
-)
+from wmgm_jax.networks import FNO, AttentionUNet, PlainUNet, UNet, inference
 
 
 def random_variables(init):

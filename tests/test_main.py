@@ -10,8 +10,9 @@ import pytest
 from conftest import ROOT, TINY
 from PIL import Image
 
-from wmgm_jax import inspection, systems
-from wmgm_jax.config_checks import validate
+from wmgm_jax import systems
+from wmgm_jax.config.validation import validate
+from wmgm_jax.systems import cost
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.py"))
 
@@ -211,7 +212,7 @@ def config_of(name):
 # Those of CelebA-HQ build what those of AFHQ build, which a test below says.
 @pytest.mark.parametrize("name", [name for name in CONFIGS if not name.startswith("celebahq")])
 def test_what_every_config_builds(name):
-    facts = inspection.measure(config_of(name))
+    facts = cost.measure(config_of(name))
     main = "generator" if facts["system"] == "wavediff" else "score"
     assert facts["parameters"][main] > 1e6
     assert facts["flops_per_image"] == sum(call["flops"] for call in facts["sampling"]) > 0
@@ -277,7 +278,7 @@ def test_inspect(run):
         ((), ["--config"]),
         (("--config=configs/nowhere.py",), ["--config", "no file", "configs/nowhere.py"]),
         (("--config=setup.cfg",), ["--config", "setup.cfg"]),
-        (("--config=wmgm_jax/msal.py",), ["--config", "get_config"]),
+        (("--config=wmgm_jax/losses/msal.py",), ["--config", "get_config"]),
         ((TINY, "--config.score.num_stepz=3"), ["num_stepz"]),
         ((TINY, "--config.score.num_steps=many"), ["num_steps", "many"]),
         ((TINY, "--config.system=pixelcnn"), [r"config\.system", "wmgm", "pixelcnn"]),

@@ -10,7 +10,8 @@ import skimage.data
 from numpy.lib.stride_tricks import sliding_window_view
 from skimage.metrics import structural_similarity
 
-from wmgm_jax import msal
+from wmgm_jax.losses import msal
+from wmgm_jax.losses.ssim import ssim
 
 WEIGHTS = {"mse_weight": 20.0, "ssim_weight": 0.5, "adversarial_weight": 0.1}
 
@@ -45,7 +46,7 @@ def reference_ssim(x, y, data_range):
 def test_ssim_equals_scikit_image(kind, channels, data_range, offset):
     x, y = (offset + data_range * image for image in noisy_pair(kind, channels))
     expected = [reference_ssim(a, b, data_range) for a, b in zip(x, y, strict=True)]
-    actual = msal.ssim(jnp.float32(x), jnp.float32(y), data_range)
+    actual = ssim(jnp.float32(x), jnp.float32(y), data_range)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
@@ -53,10 +54,10 @@ def test_ssim_with_a_data_range_a_channel():
     scales = np.array([1.0, 2.0, 8.0])
     x, y = (scales * image for image in noisy_pair("natural", 3))
     apart = [
-        msal.ssim(jnp.float32(x[..., c : c + 1]), jnp.float32(y[..., c : c + 1]), scales[c])
+        ssim(jnp.float32(x[..., c : c + 1]), jnp.float32(y[..., c : c + 1]), scales[c])
         for c in range(3)
     ]
-    together = msal.ssim(jnp.float32(x), jnp.float32(y), jnp.float32(scales))
+    together = ssim(jnp.float32(x), jnp.float32(y), jnp.float32(scales))
     np.testing.assert_allclose(together, np.mean(apart, axis=0), atol=1e-6)
 
 
@@ -74,25 +75,25 @@ def test_ssim_of_images_smaller_than_the_window(height, width):
     luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x**2 + mean_y**2 + 0.01**2)
     variances = blur(x**2) - mean_x**2 + blur(y**2) - mean_y**2
     structure = (2 * (blur(x * y) - mean_x * mean_y) + 0.03**2) / (variances + 0.03**2)
-    actual = msal.ssim(*(jnp.float32(image[None, ..., None]) for image in (x, y)), 1.0)
+    actual = ssim(*(jnp.float32(image[None, ..., None]) for image in (x, y)), 1.0)
     np.testing.assert_allclose(actual, [np.mean(luminance * structure)], atol=3e-5)
 
 
 @pytest.mark.parametrize("kind", ["random", "natural"])
 def test_ssim_is_one_of_equal_images_and_less_of_others(kind):
     x, y = (jnp.float32(image) for image in noisy_pair(kind, 3))
-    np.testing.assert_allclose(msal.ssim(x, x, 1.0), 1.0, atol=1e-6)
-    np.testing.assert_allclose(msal.ssim(x, y, 1.0), msal.ssim(y, x, 1.0), atol=1e-6)
-    assert np.all(msal.ssim(x, y, 1.0) < 0.99)
+    np.testing.assert_allclose(ssim(x, x, 1.0), 1.0, atol=1e-6)
+    np.testing.assert_allclose(ssim(x, y, 1.0), ssim(y, x, 1.0), atol=1e-6)
+    assert np.all(ssim(x, y, 1.0) < 0.99)
     # An image and its negative.
-    assert np.all(msal.ssim(x, 1 - x, 1.0) < 0)
+    assert np.all(ssim(x, 1 - x, 1.0) < 0)
 
 
 def test_ssim_gradient_against_finite_differences():
     x, y = noisy_pair("natural", 3)
     direction = np.random.default_rng(2).standard_normal(x.shape)
     with jax.enable_x64(True):
-        similarity = jax.jit(lambda x: jnp.sum(msal.ssim(x, jnp.asarray(y), 1.0)))
+        similarity = jax.jit(lambda x: jnp.sum(ssim(x, jnp.asarray(y), 1.0)))
         _, slope = jax.jvp(similarity, (jnp.asarray(x),), (jnp.asarray(direction),))
         step = 1e-5
         ahead, behind = (similarity(x + sign * step * direction) for sign in (1, -1))
@@ -101,7 +102,7 @@ def test_ssim_gradient_against_finite_differences():
 
 def test_ssim_gradient_is_finite_on_constant_images():
     # Where the variances vanish; and the gradient at x = y, the maximum, is 0.
-    gradient = jax.jit(jax.grad(lambda x, y: jnp.sum(msal.ssim(x, y, 1.0))))
+    gradient = jax.jit(jax.grad(lambda x, y: jnp.sum(ssim(x, y, 1.0))))
     flat, flatter = jnp.zeros((1, 16, 16, 3)), jnp.full((1, 16, 16, 3), 0.5)
     for x, y in ((flat, flat), (flat, flatter), (flatter, flat)):
         assert np.all(np.isfinite(gradient(x, y)))

@@ -11,11 +11,18 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.networks import FNO, AttentionUNet, Discriminator, PlainUNet, UNet
 from wmgm_jax.networks.attention_unet import AttentionGate, upsample
-from wmgm_jax.networks.layers import BATCH_AXIS, Dropout, Norm, group_norm, max_pool
+from wmgm_jax.networks.layers import (
+    Dropout,
+    Norm,
+    SelfAttention,
+    group_norm,
+    max_pool,
+    sinusoidal_embedding,
+)
 from wmgm_jax.networks.plain_unet import ConvBlock
-from wmgm_jax.networks.unet import SelfAttention, sinusoidal_embedding
 
 SMALL_UNET = UNet(
     out_channels=2, channels=16, multipliers=(1, 2), num_blocks=1, attention_levels=(1,)

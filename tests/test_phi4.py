@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from experiments import linear_scores, phi4, phi4_fields
 from experiments.phi4_fields import CRITICAL_BETA, Energy
 from wmgm_jax import wavelets
-from wmgm_jax.sde import OUProcess
+from wmgm_jax.diffusion.process import OUProcess
 
 PROCESS = OUProcess(schedule="constant", T=5.0)
 

@@ -13,10 +13,12 @@ import skimage.data
 
 from wmgm_jax import data
 from wmgm_jax.config import base
-from wmgm_jax.evaluation import ImageSets, evaluate, features, intervals, outputs
-from wmgm_jax.evaluation.features import Inception
-from wmgm_jax.evaluation.frechet import Moments, frechet_distance
+from wmgm_jax.evaluation import ImageSets, evaluate, intervals
+from wmgm_jax.evaluation.inception import features
+from wmgm_jax.evaluation.inception.features import Inception
+from wmgm_jax.evaluation.measures.frechet import Moments, frechet_distance
 from wmgm_jax.evaluation.neighbours import neighbours
+from wmgm_jax.evaluation.report.write import Subject, write
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +161,10 @@ def test_evaluate(sets, inception, crops, tmp_path):
 
 
 def test_fid_takes_more_than_a_few_images(crops, inception, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(outputs, "load_inception", lambda *_: inception)
+    monkeypatch.setattr(write, "load_inception", lambda *_: inception)
     few, many = data.from_array(crops[:3]), data.from_array(crops[10:20])
-    subject = outputs.Subject("few", ImageSets(few, many), 2)
-    outputs.write(subject, tmp_path, ml_collections.ConfigDict(base().evaluation), str(tmp_path))
+    subject = Subject("few", ImageSets(few, many), 2)
+    write(subject, tmp_path, ml_collections.ConfigDict(base().evaluation), str(tmp_path))
     tree = json.loads((tmp_path / "evaluation.json").read_text())
     assert "sliced_wasserstein/mean" in tree["measures"]
     assert "fid" not in tree["measures"]
@@ -198,8 +200,8 @@ def test_the_report_is_one_page_that_needs_nothing_else(sets, tmp_path):
         {"stage": "score", "step": step, "score_loss": 1 / step, "sliced_wasserstein": 0.1}
         for step in range(1, 5)
     ]
-    subject = outputs.Subject('<script>alert("x")</script>', sets, 2, {"step": 3}, {}, records)
-    outputs.write(subject, tmp_path, settings, str(tmp_path / "cache"))
+    subject = Subject('<script>alert("x")</script>', sets, 2, {"step": 3}, {}, records)
+    write(subject, tmp_path, settings, str(tmp_path / "cache"))
     tree = json.loads((tmp_path / "evaluation.json").read_text())
     assert tree["step"] == 3
     assert tree["method"]["weights_sha256"] is None

@@ -15,9 +15,11 @@ import pytest
 from conftest import TINY
 
 from tests import tiny
-from wmgm_jax import runs, systems, train_step, training
-from wmgm_jax.checkpoints import Checkpoints
-from wmgm_jax.preemption import Preempted
+from wmgm_jax import runs, systems
+from wmgm_jax.core.errors import Preempted
+from wmgm_jax.runs.checkpoints import Checkpoints
+from wmgm_jax.training import loop
+from wmgm_jax.training import step as train_step
 
 STAGES = ("score", "msal")
 # Two steps a call, of which the discriminator takes one.
@@ -37,7 +39,7 @@ def final_state(workdir: Path, names=STAGES) -> dict:
         stage = stages[name]
         like = jax.eval_shape(partial(train_step.init_state, stage, None), jax.random.key(0))
         checkpoints = Checkpoints(workdir / "checkpoints" / name)
-        states[name] = checkpoints.restore(training.training_tree(like))
+        states[name] = checkpoints.restore(loop.training_tree(like))
         checkpoints.close()
     return states
 
@@ -154,9 +156,9 @@ def test_a_signal_while_the_last_step_is_measured(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
-    monkeypatch.setattr(training.Progress, "measure", measure)
+    monkeypatch.setattr(loop.Progress, "measure", measure)
     with pytest.raises(Preempted, match="score: saved step 1"):
-        training.train(run)
+        loop.train(run)
     assert (tmp_path / "checkpoints" / "score" / "1").is_dir()
 
 

@@ -17,8 +17,8 @@ import pytest
 
 from experiments import linear_samplers
 from experiments.followed_paths import second_order_weights
-from wmgm_jax import samplers
-from wmgm_jax.sde import SPACINGS, OUProcess
+from wmgm_jax.diffusion import samplers
+from wmgm_jax.diffusion.process import SPACINGS, OUProcess
 
 # Condition number 1e5.
 EIGENVALUES = np.geomspace(1e-3, 1e2, 64)

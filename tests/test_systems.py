@@ -10,12 +10,12 @@ from conftest import ROOT
 from ml_collections import ConfigDict
 
 import wmgm_jax
-from benchmarks import untrained
 from tests.tiny import get_config
 from wmgm_jax import systems, wavelets
 from wmgm_jax.config import base, sibling
-from wmgm_jax.config_checks import validate
+from wmgm_jax.config.validation import validate
 from wmgm_jax.networks import inference
+from wmgm_jax.runs import untrained
 from wmgm_jax.systems import wsgm
 from wmgm_jax.systems.coarsest import CoarsestBand
 from wmgm_jax.systems.interface import Sampling

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from wmgm_jax import data, metrics, train_step, training
-from wmgm_jax.networks.layers import BATCH_AXIS
+from wmgm_jax import data
+from wmgm_jax.core.devices import BATCH_AXIS
+from wmgm_jax.runs.metrics_file import read_metrics
 from wmgm_jax.systems.interface import Player, Stage
+from wmgm_jax.training import loop as training
+from wmgm_jax.training import reporter as metrics
+from wmgm_jax.training import step as train_step
 
 COUNT = 8
 
@@ -105,6 +109,6 @@ def test_the_share_of_time_that_waits_for_images(tmp_path, monkeypatch):
     reporter.add(2, [{"p_loss": jnp.zeros(1)}] * 2)
     reporter.report()
     reporter.close()
-    first, second = metrics.read_metrics(tmp_path / "metrics.jsonl")
+    first, second = read_metrics(tmp_path / "metrics.jsonl")
     assert first | {"step": 2, "p_loss": 0.5, "steps_per_second": 0.25, "data_wait": 0.25} == first
     assert second | {"step": 4, "steps_per_second": 2, "data_wait": 0} == second

@@ -14,17 +14,19 @@ from test_wmgm import moved, random_images, train_steps
 
 import wmgm_jax
 from tests.tiny import get_config
-from wmgm_jax import adversarial, systems, train_step, wavelets
-from wmgm_jax.chain import Chain
+from wmgm_jax import systems, wavelets
 from wmgm_jax.config import base
-from wmgm_jax.config_checks import validate
-from wmgm_jax.errors import UserError
+from wmgm_jax.config.validation import validate
+from wmgm_jax.core.devices import BATCH_AXIS
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.diffusion.chain import Chain
+from wmgm_jax.diffusion.process import OUProcess
+from wmgm_jax.losses import nonsaturating
 from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator
-from wmgm_jax.networks.layers import BATCH_AXIS
 from wmgm_jax.networks.wavediff import AdaptiveGroupNorm, FrequencyDown, FrequencyUp, split
-from wmgm_jax.sde import OUProcess
 from wmgm_jax.systems import wavediff
 from wmgm_jax.systems.interface import Batch, Penalty, Player, Sampling, Stage
+from wmgm_jax.training import step as train_step
 
 COUNT = 20_000
 
@@ -145,9 +147,9 @@ def test_the_losses_are_cross_entropies():
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     expected = -np.mean(np.log(sigmoid(real))) - np.mean(np.log1p(-sigmoid(fake[:2]))) * 2 / 3
     expected += 40 / 3  # -log(1 - sigmoid(40)), which float64 cannot
-    assert adversarial.discriminator_loss(fake, real) == pytest.approx(expected, rel=1e-5)
+    assert nonsaturating.discriminator_loss(fake, real) == pytest.approx(expected, rel=1e-5)
     expected = -np.mean(np.log(sigmoid(fake)))
-    assert adversarial.generator_loss(fake) == pytest.approx(expected, rel=1e-5)
+    assert nonsaturating.generator_loss(fake) == pytest.approx(expected, rel=1e-5)
 
 
 def test_r1_against_finite_differences():
@@ -169,7 +171,7 @@ def test_r1_against_finite_differences():
         return np.sum(slope(lambda x: critic(weights, x).sum(), real) ** 2) / len(real) / 2
 
     def r1(weights):
-        return adversarial.r1(jnp.asarray(real), lambda x: critic(weights, x, jnp.tanh))
+        return nonsaturating.r1(jnp.asarray(real), lambda x: critic(weights, x, jnp.tanh))
 
     value, gradient = jax.value_and_grad(r1)(jnp.asarray(weights))
     assert value == pytest.approx(expected(weights), rel=1e-4)

@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 
 import wmgm_jax
-from wmgm_jax import sampling, systems, train_step, training, wavelets
-from wmgm_jax.config_checks import validate
-from wmgm_jax.errors import UserError
-from wmgm_jax.networks.layers import BATCH_AXIS
-from wmgm_jax.systems import bands, scores
+from wmgm_jax import runs, sampling, systems, wavelets
+from wmgm_jax.config.validation import validate
+from wmgm_jax.core.devices import BATCH_AXIS
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.systems import scores
 from wmgm_jax.systems.interface import Sampling
+from wmgm_jax.training import loop as training
+from wmgm_jax.training import step as train_step
+from wmgm_jax.training.optimizer import make_optimizer
 
 
 def tiny(**changes):
@@ -79,7 +83,7 @@ def test_bfloat16_changes_little():
 def test_rebuilding_does_not_depend_on_the_batch():
     config = tiny()
     system, params = systems.build(config), random_params(config)
-    images = bands.to_unit_range(random_images(6))
+    images = to_unit_range(random_images(6))
     keys = jax.random.split(jax.random.key(0), 6)
     many = system.reconstruct(params, keys, images)
     alone = system.reconstruct(params, keys[3:4], images[3:4])
@@ -88,7 +92,7 @@ def test_rebuilding_does_not_depend_on_the_batch():
 
 def test_batches_spread_over_devices_hold_the_images_of_one_call():
     config = tiny()
-    model = sampling.Model(config, random_params(config), {})
+    model = runs.Model(config, random_params(config), {})
     key = jax.random.key(1)
     batches = list(sampling.sample_batches(model, key, 19))
     assert [len(batch) for batch in batches] == [8, 8, 3]
@@ -165,7 +169,7 @@ def test_algorithm_2_by_hand():
 def test_details_leave_the_low_bands_as_they_are():
     config = tiny()
     params = random_params(config)
-    images = bands.to_unit_range(random_images(2))
+    images = to_unit_range(random_images(2))
     keys = jax.random.split(jax.random.key(0), 2)
     rebuilt = systems.build(config).reconstruct(params, keys, images)
     low, *_ = wavelets.wavedec2(images, 2)
@@ -263,9 +267,9 @@ def test_learning_without_a_discriminator(learning, shared):
     # From the true low bands, and from a key alone.
     system = systems.build(config)
     params = system.stages["msal"].export(*after.average) | {"statistics": after.statistics}
-    images, keys = bands.to_unit_range(random_images(3)), jax.random.split(jax.random.key(0), 3)
+    images, keys = to_unit_range(random_images(3)), jax.random.split(jax.random.key(0), 3)
     rebuilt = jax.jit(system.reconstruct)(params, keys, images)
-    np.testing.assert_allclose(bands.low(rebuilt, 2), bands.low(images, 2), atol=1e-4)
+    np.testing.assert_allclose(wavelets.low(rebuilt, 2), wavelets.low(images, 2), atol=1e-4)
     assert np.abs(rebuilt - images).max() > 0.1
     calls = system.evaluations(Sampling.of(config))
     assert sum("generator" in call.network for call in calls) == 2
@@ -342,7 +346,7 @@ def test_warmup_and_decay():
     settings.update(
         {"warmup_steps": 4, "decay": "cosine", "learning_rate": 0.1, "clip_norm": 0.0, "b1": 0.0}
     )
-    optimizer = train_step.make_optimizer(settings, num_steps=24)
+    optimizer = make_optimizer(settings, num_steps=24)
     params = jnp.zeros(1)
     state, rates = optimizer.init(params), []
     for _ in range(24):
@@ -357,7 +361,7 @@ def test_warmup_and_decay():
 def test_clipping_bounds_the_gradient():
     settings = tiny().score.optimizer
     settings.update({"clip_norm": 1.0, "warmup_steps": 0, "eps": 1.0, "learning_rate": 1.0})
-    optimizer = train_step.make_optimizer(settings, num_steps=10)
+    optimizer = make_optimizer(settings, num_steps=10)
     params = jnp.zeros(2)
     update, _ = optimizer.update(jnp.array([300.0, 400.0]), optimizer.init(params), params)
     clipped = np.array([0.6, 0.8])

@@ -12,10 +12,9 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from wmgm_jax.config_checks import validate
-from wmgm_jax.errors import UserError
-from wmgm_jax.files import cache_folder
-from wmgm_jax.preemption import Preempted
+from wmgm_jax.config.validation import validate
+from wmgm_jax.core.errors import Preempted, UserError
+from wmgm_jax.core.files import cache_folder
 
 _EXIT_USER_ERROR = 2
 _EXIT_PREEMPTED = 143  # as a process that SIGTERM has ended
@@ -34,7 +33,7 @@ _log = logging.getLogger("wmgm_jax")
 
 def define_config(default: str | None = None) -> None:
     """Defines `--config`, a file with `get_config()`, and a flag for each of its settings."""
-    text = "The config file; every setting of wmgm_jax/config.py is a flag, --config.SECTION.NAME."
+    text = "The config file; every setting of wmgm_jax/config/ is a flag, --config.SECTION.NAME."
     try:
         config_flags.DEFINE_config_file("config", default, text, lock_config=True)
     except (AttributeError, KeyError) as error:
@@ -128,7 +127,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     except AttributeError as error:
         if "get_config" in str(error):
             _fail("--config: the file has no get_config()")
-        _fail(f"{_one_line(error)} is not a setting; see wmgm_jax/config.py for those that are")
+        _fail(f"{_one_line(error)} is not a setting; see wmgm_jax/config/ for those that are")
     except UserError as error:
         _fail(str(error))
     except Exception as error:  # A config file is code, which may raise anything.

@@ -18,7 +18,7 @@
       prints what a config builds - parameters, FLOPs, bytes - as a table, and as JSON on the last
       line; trains nothing.
 
-Every setting of wmgm_jax/config.py is a flag: --config.score.num_steps=50000.
+Every setting of wmgm_jax/config/ is a flag: --config.score.num_steps=50000.
 Several hosts: start the same command on each with --coordinator=HOST:PORT --num_hosts=N
 --host_index=I; on Slurm, Open MPI and TPU pods, --distributed alone.
 """
@@ -34,12 +34,18 @@ from absl import flags
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from wmgm_jax import cli, files, inspection, runs, sampling, systems, training
+from wmgm_jax import cli, runs, systems
 from wmgm_jax.config import base
-from wmgm_jax.config_checks import validate
-from wmgm_jax.errors import UserError
-from wmgm_jax.evaluation import ImageSets, image_sets, outputs
+from wmgm_jax.config.validation import validate
+from wmgm_jax.core import files
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.pictures import image_grid, to_visible, write_png
+from wmgm_jax.data import image_sets
+from wmgm_jax.evaluation import ImageSets
+from wmgm_jax.evaluation.report.write import Subject, write
 from wmgm_jax.evaluation.trained import draw, evaluate_model
+from wmgm_jax.systems import cost
+from wmgm_jax.training import loop
 
 cli.define_config()
 _MODE = flags.DEFINE_enum(
@@ -92,14 +98,14 @@ def main() -> None:
 
 def _train() -> None:
     run = runs.open_run(cli.given_config(), _workdir())
-    training.train(run)
+    loop.train(run)
     try:
-        model = sampling.load(run.workdir)  # on every host: Orbax waits for all of them
+        model = runs.load(run.workdir)  # on every host: Orbax waits for all of them
     except UserError as error:
         _log.info("no samples yet: %s", error)
         return
     if jax.process_index() == 0:
-        model = sampling.Model(run.config, model.params, model.step)
+        model = runs.Model(run.config, model.params, model.step)
         evaluate_model(model, run.workdir, run.train, run.valid)
     if jax.process_count() > 1:
         # A host that left would be missed by the first when that leaves, minutes later.
@@ -118,10 +124,10 @@ def _sample() -> None:
     facts = {"step": model.step, "checkpoint": _CHECKPOINT.value, "seed": _SEED.value}
     files.write_json(folder / "sampling.json", {**facts, "sampling": settings.to_dict()})
     if model.units is not None:
-        images = files.visible(model.units.normalise(images))
-    files.write_png(folder / "grid.png", files.grid(images[: model.config.evaluation.grid_images]))
+        images = to_visible(model.units.normalise(images))
+    write_png(folder / "grid.png", image_grid(images[: model.config.evaluation.grid_images]))
     for i, image in enumerate(tqdm(images, "writing", disable=not sys.stderr.isatty())):
-        files.write_png(folder / "images" / f"{i:06d}.png", image)
+        write_png(folder / "images" / f"{i:06d}.png", image)
     steps, sampler = settings.num_steps, settings.sampler
     _log.info("%d images in %s, by %d steps of %s", len(images), folder, steps, sampler)
 
@@ -151,7 +157,7 @@ def _evaluate() -> None:
 def _inspect() -> None:
     config = cli.given_config()
     runs.selected_stages(config, systems.build(config))
-    print(inspection.report(config))
+    print(cost.report(config))
 
 
 # --- parts of modes ------------------------------------------------------------------------------
@@ -181,9 +187,9 @@ def _workdir() -> Path:
     return Path("runs") / Path(cli.config_path()).stem
 
 
-def _trained_model(workdir: Path) -> sampling.Model:
+def _trained_model(workdir: Path) -> runs.Model:
     """The model of a run, with what the command line says of sampling and evaluation."""
-    model = sampling.load(workdir, checkpoint=_CHECKPOINT.value)
+    model = runs.load(workdir, checkpoint=_CHECKPOINT.value)
     if cli.config_path() is None:
         return model
     # A deep copy: ConfigDict(config) would share its sections.
@@ -191,7 +197,7 @@ def _trained_model(workdir: Path) -> sampling.Model:
     config.update_from_flattened_dict(cli.config_overrides())
     validate(config)
     runs.check_same_model(workdir, config, model.config)
-    return sampling.Model(config, model.params, model.step)
+    return runs.Model(config, model.params, model.step)
 
 
 def _compare_files(generated: str) -> None:
@@ -209,7 +215,7 @@ def _compare_files(generated: str) -> None:
         _REFERENCE.value, "--reference", images.image_shape, cache_dir=cache_dir
     )
     folder = Path(_WORKDIR.value or Path("runs") / Path(generated).resolve().stem)
-    subject = outputs.Subject(
+    subject = Subject(
         title=f"{generated} against {_REFERENCE.value}",
         sets=ImageSets(images, reference),
         levels=_levels(images.image_shape, config.wavelet.levels),
@@ -219,7 +225,7 @@ def _compare_files(generated: str) -> None:
             "preparation": image_sets.PREPARATION,
         },
     )
-    outputs.write(subject, folder, config.evaluation, cache_dir)
+    write(subject, folder, config.evaluation, cache_dir)
 
 
 def _levels(shape: tuple[int, int, int], wanted: int) -> int:

@@ -1,15 +1,11 @@
 """A trained model, and images from it."""
 
-import contextlib
-import dataclasses
 import functools
 import itertools
-import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,106 +13,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax import systems
-from wmgm_jax.checkpoints import Checkpoints
-from wmgm_jax.config_checks import validate
-from wmgm_jax.devices import over_devices
-from wmgm_jax.errors import UserError
+from wmgm_jax.core.devices import over_devices
+from wmgm_jax.core.units import Units
+from wmgm_jax.runs.model import Model
 from wmgm_jax.systems.interface import Sampling
-from wmgm_jax.units import Units
 
 SampleFunction = Callable[[Any, jax.Array, int], jax.Array]
 
 _log = logging.getLogger("wmgm_jax")
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A trained model.
-
-    Attributes:
-        config: what it was trained with.
-        params: moving averages of the parameters, with batch-norm and band statistics.
-        step: steps taken, by stage.
-    """
-
-    config: ConfigDict
-    params: dict[str, Any]
-    step: dict[str, int]
-
-    @property
-    def units(self) -> Units | None:
-        """Of the fields that it draws; None for images."""
-        return Units.of(self.params["statistics"])
-
-
-def load(
-    workdir: str | Path,
-    stages: Collection[str] | None = None,
-    checkpoint: Literal["last", "best"] = "last",
-) -> Model:
-    """Reads the newest whole checkpoint of every stage of a run.
-
-    Args:
-        workdir: the folder of the run.
-        stages: names of the stages to read, where a part of the model will do; None for all.
-        checkpoint: the last of every stage, or the one that measured best in training.
-
-    Raises:
-        UserError: there is no run in `workdir`, or some stage has no checkpoint yet.
-    """
-    workdir = Path(workdir)
-    config = read_config(workdir)
-    system = systems.build(config)
-    params, step = {}, {}
-    for name in system.stages if stages is None else stages:
-        directory = workdir / ("checkpoints" if checkpoint == "last" else "best") / name
-        try:
-            restored = _restore(directory)
-        except UserError as error:
-            if checkpoint == "best":
-                raise UserError(f"{directory} is damaged: use --checkpoint=last") from error
-            raise
-        if restored is None and checkpoint == "best":
-            raise UserError(f"{directory} holds no checkpoint: use --checkpoint=last")
-        if restored is None:
-            raise UserError(
-                f"{workdir}: stage {name} has no checkpoint yet; train it with the run's --config, "
-                f"--workdir={workdir} and --config.stages={name}"
-            )
-        step[name], model, _ = restored
-        params |= system.stages[name].export(model["params"], model["batch_stats"])
-        params["statistics"] = model["statistics"]
-    return Model(config, params, step)
-
-
-def _restore(directory: Path) -> tuple[int, Any, None] | None:
-    if not directory.is_dir():
-        return None
-    with contextlib.closing(Checkpoints(directory)) as checkpoints:
-        return checkpoints.restore()
-
-
-def read_config(workdir: Path) -> ConfigDict:
-    """The config of a run, as `config.json` in its folder holds it.
-
-    Raises:
-        UserError: the file is missing or damaged, or holds settings that do not exist.
-    """
-    path = workdir / "config.json"
-    try:
-        settings = json.loads(path.read_text())
-        if not isinstance(settings, dict):
-            raise ValueError("it holds no settings")
-        config = ConfigDict(settings)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: {workdir} is not the folder of a run") from None
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    try:
-        validate(config)
-    except UserError as error:
-        raise UserError(f"{path} cannot be used: {error}") from error
-    return config
 
 
 def make_sample_fn(

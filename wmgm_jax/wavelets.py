@@ -121,3 +121,20 @@ def waverec2(coefficients: Sequence[jax.Array | Details], wavelet: str = "haar")
     for detail in details:
         x = idwt2(x, detail)
     return x
+
+
+Bands = tuple[jax.Array, Details]
+
+
+def pyramid(images: jax.Array, levels: int) -> list[Bands]:
+    """`[(x_L^1, x_H^1), ..., (x_L^S, x_H^S)]`: the low band and the details of every scale."""
+    bands, low = [], images
+    for _ in range(levels):
+        low, details = dwt2(low)
+        bands.append((low, details))
+    return bands
+
+
+def low(images: jax.Array, k: int) -> jax.Array:
+    """x_L^k `[..., H / 2^k, W / 2^k, C]`; the image itself where k is 0."""
+    return pyramid(images, k)[-1][0] if k else images

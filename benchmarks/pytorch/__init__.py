@@ -17,7 +17,7 @@ from benchmarks.pytorch.checkouts import Code
 from benchmarks.pytorch.steps import generator_step, score_step
 from benchmarks.systems import FOUR, PAPER, SIX
 from benchmarks.timing import cpu_cores, paired_medians
-from wmgm_jax.errors import UserError
+from wmgm_jax.core.errors import UserError
 
 _log = logging.getLogger("wmgm_jax.benchmarks")
 

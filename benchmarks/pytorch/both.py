@@ -11,16 +11,15 @@ import numpy as np
 import torch
 from ml_collections import ConfigDict
 
-from benchmarks import untrained
 from benchmarks.pytorch import networks, tensors
 from benchmarks.pytorch.checkouts import Code
 from benchmarks.pytorch.loops import draw, schedule
 from benchmarks.systems import PAPER, drawing
-from wmgm_jax import sampling, systems
+from wmgm_jax import runs, systems
+from wmgm_jax.core.random import fold_in_each, normal
+from wmgm_jax.diffusion.process import OUProcess
 from wmgm_jax.networks import Discriminator
-from wmgm_jax.networks.layers import fold_in_each
-from wmgm_jax.samplers import normal
-from wmgm_jax.sde import OUProcess
+from wmgm_jax.runs import untrained
 from wmgm_jax.systems.interface import Sampling
 
 _STEPS = PAPER.num_steps
@@ -132,7 +131,7 @@ class Both:
             "batch_stats": {f"scale_{k}": self.batch_stats for k in range(1, self.levels + 1)},
             "statistics": self.statistics,
         }
-        ours = drawing(sampling.Model(self.config, params, {}), self.images, way).call
+        ours = drawing(runs.Model(self.config, params, {}), self.images, way).call
         height, width = (side >> self.levels for side in self.config.data.image_size)
         shape = self.images, self.channels, height, width
         steps = schedule(self.process, _STEPS)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from wmgm_jax.errors import UserError
+from wmgm_jax.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

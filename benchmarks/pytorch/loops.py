@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wmgm_jax.sde import OUProcess
+from wmgm_jax.diffusion.process import OUProcess
 from wmgm_jax.systems.scores import noise_level
 
 
@@ -50,7 +50,7 @@ def draw(
     Args:
         networks: `score`, and `generator` of the details.
         steps: from `schedule`.
-        statistics: see `bands.measure`; `[..., C]` as `[..., C, 1, 1]`.
+        statistics: see `compute_statistics`; `[..., C]` as `[..., C, 1, 1]`.
         shape: of the coarsest band, `(B, C, h, w)`.
         noise: shape -> standard normal draws, in the order in which they are needed.
     """

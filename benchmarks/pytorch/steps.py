@@ -11,18 +11,20 @@ from benchmarks import training
 from benchmarks.pytorch import tensors
 from benchmarks.pytorch.both import Both, Comparison
 from benchmarks.pytorch.loops import generator_loss, score_loss, training_step
-from wmgm_jax.errors import UserError
-from wmgm_jax.sde import perturb
-from wmgm_jax.systems import bands
+from wmgm_jax import wavelets
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.diffusion.process import perturb
 from wmgm_jax.systems.interface import Stage
 from wmgm_jax.systems.scores import noise_level
+from wmgm_jax.systems.statistics import normalise_low
 
 
 def score_step(both: Both) -> Comparison:
     stage = both.system.stages["score"]
     t = np.linspace(0.1, 1.0, both.batch_size, dtype=np.float32) * both.process.T
-    low = bands.low(bands.to_unit_range(both.pixels), both.levels)
-    x0 = bands.normalise_low(low, both.statistics, both.levels)
+    low = wavelets.low(to_unit_range(both.pixels), both.levels)
+    x0 = normalise_low(low, both.statistics, both.levels)
     noise = both.normal(both.levels, both.channels)
     theirs = {}
     for layout, network in both.copies("score").items():
@@ -58,16 +60,16 @@ def generator_step(both: Both) -> Comparison:
 
 def _scales(both: Both, layout: str) -> list[dict[str, Any]]:
     """What `generator_loss` sees of every scale."""
-    images = bands.to_unit_range(both.pixels)
+    images = to_unit_range(both.pixels)
     return [
         {
             "low": tensors.tensor(low, layout),
-            "normalised": tensors.tensor(bands.normalise_low(low, both.statistics, k), layout),
+            "normalised": tensors.tensor(normalise_low(low, both.statistics, k), layout),
             "detail_std": tensors.per_channel(both.statistics["detail_std"])[k - 1].flatten(0, 1),
-            "target": tensors.tensor(bands.low(images, k - 1) / 2 ** (k - 1), layout),
+            "target": tensors.tensor(wavelets.low(images, k - 1) / 2 ** (k - 1), layout),
             "shrink": 2 ** (k - 1),
         }
-        for k, (low, _) in enumerate(bands.pyramid(images, both.levels), 1)
+        for k, (low, _) in enumerate(wavelets.pyramid(images, both.levels), 1)
     ]
 
 

@@ -13,18 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from wmgm_jax import data
-from wmgm_jax.evaluation import features, intervals
-from wmgm_jax.evaluation.features import Inception
-from wmgm_jax.evaluation.frechet import Moments, frechet_distance
-from wmgm_jax.evaluation.gaussian_divergence import gaussian_divergences
-from wmgm_jax.evaluation.kernel_distance import kernel_distance
-from wmgm_jax.evaluation.marginals import kurtosis, marginals
-from wmgm_jax.evaluation.power_spectrum import spectrum_error
-from wmgm_jax.evaluation.precision_recall import precision_recall
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.evaluation import intervals
+from wmgm_jax.evaluation.inception import features
+from wmgm_jax.evaluation.inception.features import Inception
+from wmgm_jax.evaluation.measures.frechet import Moments, frechet_distance
+from wmgm_jax.evaluation.measures.gaussian_divergence import gaussian_divergences
+from wmgm_jax.evaluation.measures.kernel_distance import kernel_distance
+from wmgm_jax.evaluation.measures.marginals import kurtosis, marginals
+from wmgm_jax.evaluation.measures.power_spectrum import spectrum_error
+from wmgm_jax.evaluation.measures.precision_recall import precision_recall
+from wmgm_jax.evaluation.measures.sliced_wasserstein import sliced_wasserstein
+from wmgm_jax.evaluation.measures.sparsity import sparsity
 from wmgm_jax.evaluation.reconstruction import fidelity
-from wmgm_jax.evaluation.sliced_wasserstein import sliced_wasserstein
-from wmgm_jax.evaluation.sparsity import sparsity
-from wmgm_jax.systems.bands import to_unit_range
 
 # Measures of pixels and bands take at most so many images of each set, spread over it.
 PIXEL_IMAGES = 2048
@@ -122,6 +123,25 @@ def _divergences(images: np.ndarray, levels: int) -> dict[str, object] | None:
         return gaussian_divergences(images, levels)
     except ValueError:  # fewer than three images, or images that are all the same
         return None
+
+
+def quick_measures(generated: np.ndarray, true: np.ndarray, is_paired: bool) -> dict[str, float]:
+    """How far generated pictures are from true ones.
+
+    Args:
+        generated, true: `[N, H, W, C]`, uint8, or floating-point in unit range.
+        is_paired: whether the i-th generated picture should be the i-th true one, and not only one
+            of their kind.
+
+    Returns:
+        `sliced_wasserstein` and `spectrum_error`, the less the better; of paired pictures also
+        `psnr` and `ssim`.
+    """
+    values = {
+        "sliced_wasserstein": sliced_wasserstein(generated, true)["mean"],
+        "spectrum_error": spectrum_error(to_unit_range(generated), to_unit_range(true)),
+    }
+    return values | fidelity(generated, true) if is_paired else values
 
 
 def reconstructed(rebuilt: np.ndarray, true: np.ndarray) -> Measures:

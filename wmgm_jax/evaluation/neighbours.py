@@ -1,15 +1,16 @@
 """The training images nearest to generated ones: memorisation at a glance."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import scipy
 
-from wmgm_jax import data, files
-from wmgm_jax.evaluation.features import Inception
-from wmgm_jax.evaluation.nearest import nearest
-from wmgm_jax.systems.bands import to_unit_range
+from wmgm_jax import data
+from wmgm_jax.core.pictures import enlarge, image_grid, to_visible
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.evaluation.inception.features import Inception
 
 SAMPLES = 8
 NEIGHBOURS = 5
@@ -61,14 +62,49 @@ def neighbours(
     distances, indices = nearest(queries, batches, min(NEIGHBOURS, len(training)))
     shown = min(SAMPLES, len(samples))
     rows = [np.stack([samples[i], *training.take(indices[i])]) for i in range(shown)]
-    pictures = files.visible(files.enlarge(np.concatenate(rows)))
+    pictures = to_visible(enlarge(np.concatenate(rows)))
     first = distances[:, 0]
     return Neighbours(
-        picture=files.grid(pictures, columns=1 + indices.shape[1]),
+        picture=image_grid(pictures, columns=1 + indices.shape[1]),
         nearest_distance=float(np.median(first[: len(samples)])),
         nearest_distance_of_reference=float(np.median(first[len(samples) :])),
         space=space,
     )
+
+
+def nearest(
+    queries: np.ndarray, batches: Iterable[np.ndarray], count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest vectors of a stream, of which a batch is held at a time.
+
+    Args:
+        queries: `[Q, D]`.
+        batches: `[B, D]` each, of any and varying B.
+        count: neighbours of each query.
+
+    Returns:
+        Euclidean distances, float64 `[Q, count]`, from the nearest on, and the places of these
+        vectors in the stream, counted over all batches, `[Q, count]`. Of vectors equally far the
+        first in the stream comes first.
+
+    Raises:
+        ValueError: the stream has fewer than `count` vectors.
+    """
+    distances = np.empty((len(queries), 0))
+    indices = np.empty((len(queries), 0), int)
+    seen = 0
+    for batch in batches:
+        places = np.broadcast_to(np.arange(seen, seen + len(batch)), (len(queries), len(batch)))
+        of_batch = scipy.spatial.distance.cdist(queries, batch)
+        distances = np.concatenate([distances, of_batch], axis=1)
+        indices = np.concatenate([indices, places], axis=1)
+        # What was kept stands before the batch, and a stable sort leaves it there.
+        order = np.argsort(distances, axis=1, kind="stable")[:, :count]
+        distances, indices = (np.take_along_axis(x, order, axis=1) for x in (distances, indices))
+        seen += len(batch)
+    if seen < count:
+        raise ValueError(f"{count} neighbours wanted of {seen} vectors")
+    return distances, indices
 
 
 def _coarse_batches(source: data.Source, size: int = 1024) -> Iterator[np.ndarray]:

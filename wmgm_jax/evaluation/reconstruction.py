@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wmgm_jax import files, msal
-from wmgm_jax.devices import dividing, over_devices, shardings
-from wmgm_jax.systems.bands import to_unit_range
+from wmgm_jax.core.devices import dividing, over_devices, shardings
+from wmgm_jax.core.pictures import to_uint8
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.losses.ssim import ssim
 
 # That of equal images is infinite, which no mean survives and no JSON holds.
 HIGHEST_PSNR = 100.0
@@ -45,7 +46,7 @@ def fidelity(rebuilt: np.ndarray, true: np.ndarray, batch_size: int = 64) -> dic
     @jax.jit
     def compare(x, y):
         x, y = ((to_unit_range(images) + 1) / 2 for images in (x, y))
-        return psnr(x, y), msal.ssim(x, y, data_range=1.0)
+        return psnr(x, y), ssim(x, y, data_range=1.0)
 
     values = [
         compare(rebuilt[i : i + batch_size], true[i : i + batch_size])
@@ -84,4 +85,4 @@ def rebuild(
         batch = keys[i : i + batch_size], to_unit_range(images[i : i + batch_size])
         batches.append(program(params, jax.device_put(batch, split)))
     rebuilt = np.concatenate(jax.device_get(batches))
-    return files.to_uint8((rebuilt + 1) / 2) if images.dtype == np.uint8 else rebuilt
+    return to_uint8((rebuilt + 1) / 2) if images.dtype == np.uint8 else rebuilt

@@ -9,17 +9,20 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from wmgm_jax import data, files, sampling, systems
-from wmgm_jax.evaluation import ImageSets, Measures, outputs, reconstructed
+from wmgm_jax import data, runs, sampling, systems
+from wmgm_jax.core import files
+from wmgm_jax.core.pictures import image_grid, to_uint8, to_visible, write_png
+from wmgm_jax.evaluation import ImageSets, Measures, reconstructed
 from wmgm_jax.evaluation.reconstruction import rebuild
-from wmgm_jax.metrics import read_metrics
+from wmgm_jax.evaluation.report.write import Subject, write
+from wmgm_jax.runs.metrics_file import read_metrics
 
 # Images are rebuilt for at most so many of the reference.
 _REBUILT = 1024
 
 
 def evaluate_model(
-    model: sampling.Model,
+    model: runs.Model,
     workdir: Path,
     train: data.Source,
     reference: data.Source,
@@ -39,9 +42,9 @@ def evaluate_model(
     """
     folder, settings = folder or workdir, model.config.evaluation
     generated = _draw_to_disk(model, folder / "samples" / "evaluated.npy", settings.num_images)
-    grid = files.grid(files.visible(data.spread(generated, settings.grid_images)))
-    files.write_png(folder / "samples" / "grid.png", grid)
-    subject = outputs.Subject(
+    grid = image_grid(to_visible(data.spread(generated, settings.grid_images)))
+    write_png(folder / "samples" / "grid.png", grid)
+    subject = Subject(
         title=workdir.resolve().name,
         sets=ImageSets(generated, reference, train),
         levels=model.config.wavelet.levels,
@@ -54,19 +57,19 @@ def evaluate_model(
         measures=_rebuilt(model, reference),
         records=read_metrics(workdir / "metrics.jsonl"),
     )
-    outputs.write(subject, folder, settings, model.config.data.cache_dir)
+    write(subject, folder, settings, model.config.data.cache_dir)
 
 
-def draw(model: sampling.Model, num: int, seed: int) -> Iterator[np.ndarray]:
+def draw(model: runs.Model, num: int, seed: int) -> Iterator[np.ndarray]:
     """Batches of `[b, H, W, C]`, `num` images in all, with a progress bar: uint8, or float32 in the
     units of the data where these are fields."""
     with tqdm(total=num, desc="sampling", unit="image", disable=not sys.stderr.isatty()) as bar:
         for images in sampling.sample_batches(model, jax.random.key(seed), num):
-            yield files.to_uint8(images) if model.units is None else images
+            yield to_uint8(images) if model.units is None else images
             bar.update(len(images))
 
 
-def _draw_to_disk(model: sampling.Model, path: Path, num: int) -> data.Source:
+def _draw_to_disk(model: runs.Model, path: Path, num: int) -> data.Source:
     """Images that are mapped into memory, however many they are."""
     shape = (num, *model.config.data.image_size, model.config.data.channels)
     dtype = np.dtype(np.uint8 if model.units is None else np.float32)
@@ -78,7 +81,7 @@ def _draw_to_disk(model: sampling.Model, path: Path, num: int) -> data.Source:
     return data.from_array(np.load(path, mmap_mode="r", allow_pickle=False), model.units)
 
 
-def _rebuilt(model: sampling.Model, reference: data.Source) -> Measures:
+def _rebuilt(model: runs.Model, reference: data.Source) -> Measures:
     """PSNR and SSIM of reference images rebuilt from their coarsest band, where there is one."""
     system = systems.build(model.config)
     if system.reconstruct is None:

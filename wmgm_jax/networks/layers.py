@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.networks.convolution import Conv
 
-BATCH_AXIS = "batch"
 BATCH_NORM_EPSILON = 1e-5
 
 NormKind = Literal["batch", "group"]
@@ -105,6 +105,28 @@ def max_pool(x: jax.Array) -> jax.Array:
     return jnp.maximum(x[:, :, 0::2], x[:, :, 1::2])
 
 
-def fold_in_each(keys: jax.Array | None, data: int) -> jax.Array | None:
-    """A new key for every example: `[B]` keys, or None, which stays None."""
-    return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
+def sinusoidal_embedding(level: jax.Array, size: int) -> jax.Array:
+    """`[B] -> [B, size]`, cosines then sines of frequencies from 1 down to 1/10000 (size even)."""
+    half = size // 2
+    frequencies = jnp.exp(-jnp.log(10000.0) * jnp.arange(half) / half)
+    angles = level.astype(jnp.float32)[:, None] * frequencies
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among all pixels, added to its input."""
+
+    num_heads: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, channels = x.shape
+        h = group_norm(channels, dtype=self.dtype)(x).reshape(batch, height * width, channels)
+        qkv = nn.Dense(3 * channels, dtype=self.dtype)(h)
+        qkv = qkv.reshape(batch, height * width, 3, self.num_heads, channels // self.num_heads)
+        h = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        h = nn.Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype)(
+            h.reshape(batch, height * width, channels)
+        )
+        return x + h.reshape(x.shape)

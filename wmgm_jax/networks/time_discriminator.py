@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from wmgm_jax.networks.convolution import Conv
-from wmgm_jax.networks.unet import sinusoidal_embedding
+from wmgm_jax.networks.layers import sinusoidal_embedding
 from wmgm_jax.wavelets import dwt2
 
 

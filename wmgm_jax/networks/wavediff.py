@@ -21,8 +21,7 @@ import jax.numpy as jnp
 
 from wmgm_jax import wavelets
 from wmgm_jax.networks.convolution import Conv
-from wmgm_jax.networks.layers import group_norm
-from wmgm_jax.networks.unet import SelfAttention, sinusoidal_embedding
+from wmgm_jax.networks.layers import SelfAttention, group_norm, sinusoidal_embedding
 
 
 def split(x: jax.Array) -> tuple[jax.Array, wavelets.Details]:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import jax
 from ml_collections import ConfigDict
 
-from wmgm_jax.systems import bands, scores
+from wmgm_jax import wavelets
+from wmgm_jax.systems import scores
 from wmgm_jax.systems.interface import Batch, Evaluation, Params, Sampling, Stage
+from wmgm_jax.systems.statistics import denormalise_low, normalise_low
 
 
 class CoarsestBand:
@@ -35,7 +37,7 @@ class CoarsestBand:
 
         def draw(params, keys):
             x = reverse(params["score"], keys)
-            return bands.denormalise_low(x, params["statistics"], self._levels)
+            return denormalise_low(x, params["statistics"], self._levels)
 
         return draw
 
@@ -45,12 +47,12 @@ class CoarsestBand:
         draw = self.make_draw(Sampling.of(self._config))
 
         def target(batch: Batch) -> tuple[jax.Array, None]:
-            low = bands.low(batch.images, levels)
-            return bands.normalise_low(low, batch.statistics, levels), None
+            low = wavelets.low(batch.images, levels)
+            return normalise_low(low, batch.statistics, levels), None
 
         def compare(params, keys, images):
             """Drawn and true coarsest bands, in the range of images."""
-            return draw(params, keys) / 2**levels, bands.low(images, levels) / 2**levels
+            return draw(params, keys) / 2**levels, wavelets.low(images, levels) / 2**levels
 
         return self.score.stage("score", self._config.score, target, compare)
 

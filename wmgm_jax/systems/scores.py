@@ -7,19 +7,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wmgm_jax import samplers, sde
 from wmgm_jax.config import arguments
+from wmgm_jax.core.random import fold_in_each
+from wmgm_jax.diffusion import samplers
+from wmgm_jax.diffusion.process import OUProcess, ScoreFunction
+from wmgm_jax.losses.score_matching import score_matching_loss
 from wmgm_jax.networks import UNet, inference
-from wmgm_jax.networks.layers import fold_in_each
-from wmgm_jax.sde import OUProcess, ScoreFunction
-from wmgm_jax.systems.interface import (
-    Batch,
-    Evaluation,
-    Params,
-    Player,
-    Sampling,
-    Stage,
-)
+from wmgm_jax.systems.interface import Batch, Evaluation, Params, Player, Sampling, Stage
 
 # Times closer to 0 than this share of T are not trained: sigma vanishes there, and the score with
 # it diverges. No sampler evaluates below its last step.
@@ -141,7 +135,7 @@ class ScoreModel:
         t = self.process.T * (_SHORTEST_TIME + (1 - _SHORTEST_TIME) * t)
         noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(fold_in_each(keys, 1))
         score_fn = self.score_function(params, condition, fold_in_each(keys, 2))
-        return jnp.mean(sde.score_matching_loss(score_fn, self.process, x0, t, noise))
+        return jnp.mean(score_matching_loss(score_fn, self.process, x0, t, noise))
 
     def make_draw(self, sampling: Sampling) -> Callable[..., jax.Array]:
         """Makes the reverse process (Eq. 20), a pure function of

@@ -7,9 +7,9 @@ It is the diffusion of the coarsest band with no scale split off, S = 0.
 
 from ml_collections import ConfigDict
 
-from wmgm_jax.systems import bands
 from wmgm_jax.systems.coarsest import CoarsestBand
 from wmgm_jax.systems.interface import System
+from wmgm_jax.systems.statistics import compute_statistics
 
 
 def build(config: ConfigDict) -> System:
@@ -17,7 +17,7 @@ def build(config: ConfigDict) -> System:
     image = CoarsestBand(config, levels=0)
     return System(
         stages={"score": image.stage()},
-        measure=lambda batches: bands.measure(batches, levels=0),
+        measure=lambda batches: compute_statistics(batches, levels=0),
         make_draw=image.make_draw,
         reconstruct=None,
         evaluations=lambda sampling: [image.evaluation(sampling)],

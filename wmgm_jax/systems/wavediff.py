@@ -25,14 +25,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from wmgm_jax import adversarial, samplers, wavelets
-from wmgm_jax.chain import Chain
+from wmgm_jax import wavelets
 from wmgm_jax.config import arguments
-from wmgm_jax.errors import UserError
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.random import fold_in_each, normal
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.diffusion.chain import Chain
+from wmgm_jax.diffusion.process import OUProcess
+from wmgm_jax.losses import nonsaturating
 from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator, inference
-from wmgm_jax.networks.layers import fold_in_each
-from wmgm_jax.sde import OUProcess
-from wmgm_jax.systems import bands
 from wmgm_jax.systems.interface import (
     Batch,
     Evaluation,
@@ -44,6 +45,7 @@ from wmgm_jax.systems.interface import (
     Statistics,
     System,
 )
+from wmgm_jax.systems.statistics import SMALLEST_STD
 
 # What a key is for, so that no two draws share one. R1 is of the data that the discriminator sees.
 _GENERATOR, _DISCRIMINATOR = range(2)
@@ -124,7 +126,7 @@ class _WaveDiff:
 
         @jax.jit
         def moments(images):
-            y = to_coefficients(bands.to_unit_range(images), self.levels)
+            y = to_coefficients(to_unit_range(images), self.levels)
             return jnp.stack([jnp.mean(y, (0, 1, 2)), jnp.mean(y**2, (0, 1, 2))])
 
         # Summed over batches in float64, for the images number many.
@@ -133,7 +135,7 @@ class _WaveDiff:
             total = total + len(images) * np.asarray(moments(images), np.float64)
             count += len(images)
         mean, square = total / count
-        std = np.sqrt(np.maximum(square - mean**2, bands.SMALLEST_STD**2))
+        std = np.sqrt(np.maximum(square - mean**2, SMALLEST_STD**2))
         return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
 
     # --- sampling --------------------------------------------------------------------------------
@@ -171,7 +173,7 @@ class _WaveDiff:
 
     def latent(self, keys: jax.Array) -> jax.Array:
         """z, `[B, latent_size]`."""
-        return samplers.normal(keys, (len(keys), self.settings.latent_size))
+        return normal(keys, (len(keys), self.settings.latent_size))
 
     # --- training --------------------------------------------------------------------------------
 
@@ -180,7 +182,7 @@ class _WaveDiff:
         keys = fold_in_each(batch.keys, _GENERATOR)
         y0, _, y, t = self.noised(batch, keys)
         fake_y0, fake_before = self.fake(params, y, t, keys)
-        adversarial_loss = adversarial.generator_loss(self.judge(params, fake_before, y, t))
+        adversarial_loss = nonsaturating.generator_loss(self.judge(params, fake_before, y, t))
         reconstruction = jnp.mean(jnp.abs(fake_y0 - y0))
         total = adversarial_loss + self.settings.reconstruction_weight * reconstruction
         metrics = {
@@ -196,14 +198,14 @@ class _WaveDiff:
         _, before, y, t = self.noised(batch, keys)
         _, fake_before = self.fake(params, y, t, keys)
         fake, real = (self.judge(params, x, y, t) for x in (fake_before, before))
-        loss = adversarial.discriminator_loss(fake, real)
+        loss = nonsaturating.discriminator_loss(fake, real)
         return loss, ({"discriminator_loss": loss}, batch_stats)
 
     def r1_loss(self, params, batch_stats, batch: Batch):
         """gamma / 2 |grad D|^2 by y_{t-1}, of the real pairs in the discriminator's loss."""
         keys = fold_in_each(batch.keys, _DISCRIMINATOR)
         _, before, y, t = self.noised(batch, keys)
-        penalty = adversarial.r1(before, lambda x: self.judge(params, x, y, t))
+        penalty = nonsaturating.r1(before, lambda x: self.judge(params, x, y, t))
         return self.settings.r1_weight * penalty, ({"r1": penalty}, batch_stats)
 
     def noised(self, batch: Batch, keys: jax.Array):

@@ -22,11 +22,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from wmgm_jax import msal, samplers, wavelets
+from wmgm_jax import wavelets
 from wmgm_jax.config import arguments
+from wmgm_jax.core.random import fold_in_each, normal
+from wmgm_jax.losses import msal
 from wmgm_jax.networks import FNO, AttentionUNet, Discriminator, PlainUNet, inference
-from wmgm_jax.networks.layers import fold_in_each
-from wmgm_jax.systems import bands
 from wmgm_jax.systems.coarsest import CoarsestBand
 from wmgm_jax.systems.interface import (
     Batch,
@@ -37,6 +37,12 @@ from wmgm_jax.systems.interface import (
     Stage,
     Statistics,
     System,
+)
+from wmgm_jax.systems.statistics import (
+    compute_statistics,
+    denormalise_details,
+    normalise_details,
+    normalise_low,
 )
 
 # The network of the details and its section of the config, by `msal.learning`.
@@ -55,7 +61,7 @@ def build(config: ConfigDict) -> System:
     model = _WMGM(config)
     return System(
         stages={"score": model.coarsest.stage(), "msal": model.msal_stage()},
-        measure=lambda batches: bands.measure(batches, model.levels),
+        measure=lambda batches: compute_statistics(batches, model.levels),
         make_draw=model.make_draw,
         reconstruct=model.reconstruct,
         evaluations=model.evaluations,
@@ -101,12 +107,12 @@ class _WMGM:
             )
             z_keys = fold_in_each(keys, k)
             output = generate(self.inputs(z_keys, low, statistics, k), train=False)
-            low = wavelets.idwt2(low, bands.denormalise_details(output, statistics, k))
+            low = wavelets.idwt2(low, denormalise_details(output, statistics, k))
         return low
 
     def reconstruct(self, params: Params, keys: jax.Array, images: jax.Array) -> jax.Array:
         """Images with details generated for their true coarsest bands."""
-        return self.add_details(params, keys, bands.low(images, self.levels))
+        return self.add_details(params, keys, wavelets.low(images, self.levels))
 
     def variables(self, params: Params, k: int) -> dict[str, Params]:
         """The generator of scale k, of the entries `generator` and `batch_stats`."""
@@ -117,8 +123,8 @@ class _WMGM:
 
     def inputs(self, keys: jax.Array, low: jax.Array, statistics: Statistics, k: int) -> jax.Array:
         """x_L^k `[B, h, w, C]`, normalised, and z^k: what the generator sees, `[B, h, w, 2C]`."""
-        z = samplers.normal(keys, low.shape)
-        return jnp.concatenate([bands.normalise_low(low, statistics, k), z], axis=-1)
+        z = normal(keys, low.shape)
+        return jnp.concatenate([normalise_low(low, statistics, k), z], axis=-1)
 
     # --- Algorithm 1: training -------------------------------------------------------------------
 
@@ -131,7 +137,7 @@ class _WMGM:
         """
         settings = self.config.msal
         total, metrics, updated = 0.0, {}, {}
-        for k, (low, details) in enumerate(bands.pyramid(batch.images, self.levels), 1):
+        for k, (low, details) in enumerate(wavelets.pyramid(batch.images, self.levels), 1):
             fake, updated[_scale(k)] = self.fake(params, batch_stats, batch, low, k)
             loss, terms = msal.generator_loss(
                 fake,
@@ -150,7 +156,7 @@ class _WMGM:
         """Eq. 22: the sum over scales, with what keeps D Lipschitz."""
         settings = self.config.msal
         total, penalty = 0.0, 0.0
-        for k, (low, details) in enumerate(bands.pyramid(batch.images, self.levels), 1):
+        for k, (low, details) in enumerate(wavelets.pyramid(batch.images, self.levels), 1):
             fake, _ = self.fake(params, batch_stats, batch, low, k)
             real = self.loss_domain(low, details, batch.statistics, k)
             critic = self.critic(params, batch.keys, k)
@@ -171,7 +177,7 @@ class _WMGM:
             train=True,
             mutable=["batch_stats"],
         )
-        details = bands.denormalise_details(output, batch.statistics, k)
+        details = denormalise_details(output, batch.statistics, k)
         fake = self.loss_domain(low, details, batch.statistics, k)
         return fake, updated.get("batch_stats", {})
 
@@ -182,7 +188,7 @@ class _WMGM:
         x_L^(k-1) in the range of images `[B, 2h, 2w, C]`, as the authors' code computes."""
         if self.config.msal.loss_domain == "image":
             return wavelets.idwt2(low, details) / 2 ** (k - 1)
-        return bands.normalise_details(details, statistics, k)
+        return normalise_details(details, statistics, k)
 
     def data_range(self, statistics: Statistics, k: int) -> jax.Array | float:
         """Largest less smallest possible value in `loss_domain`; one a band in the wavelet's."""

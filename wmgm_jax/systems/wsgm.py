@@ -15,16 +15,15 @@ import jax
 from ml_collections import ConfigDict
 
 from wmgm_jax import wavelets
-from wmgm_jax.networks.layers import fold_in_each
-from wmgm_jax.systems import bands, scores
+from wmgm_jax.core.random import fold_in_each
+from wmgm_jax.systems import scores
 from wmgm_jax.systems.coarsest import CoarsestBand
-from wmgm_jax.systems.interface import (
-    Batch,
-    Evaluation,
-    Params,
-    Sampling,
-    Stage,
-    System,
+from wmgm_jax.systems.interface import Batch, Evaluation, Params, Sampling, Stage, System
+from wmgm_jax.systems.statistics import (
+    compute_statistics,
+    denormalise_details,
+    normalise_details,
+    normalise_low,
 )
 
 
@@ -36,7 +35,7 @@ def build(config: ConfigDict) -> System:
             "score": model.coarsest.stage(),
             **{_details(k): model.details_stage(k) for k in reversed(model.scales)},
         },
-        measure=lambda batches: bands.measure(batches, model.levels),
+        measure=lambda batches: compute_statistics(batches, model.levels),
         make_draw=model.make_draw,
         reconstruct=model.reconstruct,
         evaluations=model.evaluations,
@@ -81,9 +80,9 @@ class _WSGM:
         def add_details(params: Params, keys: jax.Array, low: jax.Array) -> jax.Array:
             statistics = params["statistics"]
             for k in reversed(self.scales):
-                condition = bands.normalise_low(low, statistics, k)
+                condition = normalise_low(low, statistics, k)
                 x = reverse[k](params[_details(k)], fold_in_each(keys, k), condition)
-                low = wavelets.idwt2(low, bands.denormalise_details(x, statistics, k))
+                low = wavelets.idwt2(low, denormalise_details(x, statistics, k))
             return low
 
         return add_details
@@ -91,7 +90,7 @@ class _WSGM:
     def reconstruct(self, params: Params, keys: jax.Array, images: jax.Array) -> jax.Array:
         """Images with details drawn for their true coarsest bands."""
         add_details = self.make_add_details(Sampling.of(self.config))
-        return add_details(params, keys, bands.low(images, self.levels))
+        return add_details(params, keys, wavelets.low(images, self.levels))
 
     def evaluations(self, sampling: Sampling) -> list[Evaluation]:
         """N passes of a network a scale."""
@@ -107,17 +106,17 @@ class _WSGM:
         reverse = self.details[k].make_draw(Sampling.of(self.config))
 
         def target(batch: Batch) -> tuple[jax.Array, jax.Array]:
-            low, details = bands.pyramid(batch.images, k)[-1]
-            x0 = bands.normalise_details(details, batch.statistics, k)
-            return x0, bands.normalise_low(low, batch.statistics, k)
+            low, details = wavelets.pyramid(batch.images, k)[-1]
+            x0 = normalise_details(details, batch.statistics, k)
+            return x0, normalise_low(low, batch.statistics, k)
 
         def compare(params, keys, images):
             """x_L^(k-1) with details drawn for its true low band, and as it is, in the range of
             images."""
-            low, statistics = bands.low(images, k), params["statistics"]
-            x = reverse(params[_details(k)], keys, bands.normalise_low(low, statistics, k))
-            drawn = wavelets.idwt2(low, bands.denormalise_details(x, statistics, k))
-            return drawn / 2 ** (k - 1), bands.low(images, k - 1) / 2 ** (k - 1)
+            low, statistics = wavelets.low(images, k), params["statistics"]
+            x = reverse(params[_details(k)], keys, normalise_low(low, statistics, k))
+            drawn = wavelets.idwt2(low, denormalise_details(x, statistics, k))
+            return drawn / 2 ** (k - 1), wavelets.low(images, k - 1) / 2 ** (k - 1)
 
         return self.details[k].stage(
             _details(k), self.config.details, target, compare, is_paired=True

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, files, pictures, random keys, devices, units."""

@@ -1,0 +1,73 @@
+"""Pictures: images as uint8, in false colours, side by side, and as PNG files."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wmgm_jax.core.files import atomic_writer
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as uint8, rounded to the nearest and clipped."""
+    return np.clip(np.round(np.asarray(images) * 255.0), 0, 255).astype(np.uint8)
+
+
+def to_visible(images: np.ndarray) -> np.ndarray:
+    """What is shown of images: uint8 as they are, fields in false colours.
+
+    Args:
+        images: uint8 `[B, H, W, C]`, or fields in unit range, floating-point, of any C.
+
+    Returns:
+        uint8, the images, or `[B, H, w, 3]` with the first three channels of the fields side by
+        side and a black line apart (w = W, 2 W + 1 or 3 W + 2), from three standard deviations
+        below the mean (dark blue) to three above (yellow); what is not a number is black.
+    """
+    if not np.issubdtype(images.dtype, np.floating):
+        return images
+    import matplotlib  # Slow to import, and of use only here.
+
+    viridis = matplotlib.colormaps["viridis"]
+    # In unit range a standard deviation is 1/2.
+    channels = np.moveaxis(images[..., :3], -1, 0)
+    coloured = [viridis((x + 1.5) / 3, bytes=True)[..., :3] for x in channels]
+    line = np.zeros_like(coloured[0][:, :, :1])
+    return np.concatenate([part for x in coloured for part in (line, x)][1:], axis=2)
+
+
+def enlarge(images: np.ndarray, side: int = 128) -> np.ndarray:
+    """Images `[B, H, W, C]` with every pixel repeated until the longer side reaches `side`."""
+    factor = max(1, side // max(images.shape[1:3]))
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def image_grid(images: np.ndarray, columns: int | None = None, margin: int = 2) -> np.ndarray:
+    """Images `[B, H, W, C]` side by side, row by row, on white.
+
+    Args:
+        images: uint8.
+        columns: images in a row; None for a picture about as wide as high.
+        margin: pixels between neighbours and around them.
+
+    Returns:
+        uint8 `[rows * (H + margin) + margin, columns * (W + margin) + margin, C]`.
+    """
+    count, height, width, channels = images.shape
+    if columns is None:
+        columns = max(1, round((count * height / width) ** 0.5))
+    rows = -(-count // columns)
+    cell_height, cell_width = height + margin, width + margin
+    canvas = np.full(
+        (rows * cell_height + margin, columns * cell_width + margin, channels), 255, np.uint8
+    )
+    for i, image in enumerate(images):
+        top, left = margin + i // columns * cell_height, margin + i % columns * cell_width
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Writes a uint8 image `[H, W, C]`, C 1 or 3, whole or not at all."""
+    with atomic_writer(path) as file:
+        Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "PNG")

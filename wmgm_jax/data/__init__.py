@@ -1,0 +1,7 @@
+"""Images addressed at random: where they come from, and the order in which training sees them."""
+
+from wmgm_jax.data.batches import batch_at, batches
+from wmgm_jax.data.open import open_source
+from wmgm_jax.data.source import Source, from_array, spread, subset
+
+__all__ = ["Source", "batch_at", "batches", "from_array", "open_source", "spread", "subset"]

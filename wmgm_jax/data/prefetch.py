@@ -1,0 +1,22 @@
+"""Work that threads do ahead of the one who needs it."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+
+def map_ahead(
+    function: Callable[[Any], Any], items: Iterable[Any], *, workers: int, ahead: int
+) -> Iterator[Any]:
+    """`function(item)` in order, computed by `workers` threads at most `ahead` items early."""
+    pool, pending = ThreadPoolExecutor(workers), deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

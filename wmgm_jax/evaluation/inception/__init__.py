@@ -1,0 +1,1 @@
+"""Inception-v3 and its features, for FID, KID, precision and recall."""

@@ -1,0 +1,166 @@
+"""Inception features of any number of images, in constant memory.
+
+Of a set of images only sums are kept (of the whole and of disjoint subsets of it) and the features
+of at most `KEPT` images, spread over the set. 50,000 images of 128x128 never lie in memory at once.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from wmgm_jax import data
+from wmgm_jax.core import files
+from wmgm_jax.core.devices import shardings
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.evaluation import intervals
+from wmgm_jax.evaluation.inception.network import InceptionV3, to_rgb
+from wmgm_jax.evaluation.measures.frechet import Moments
+
+_log = logging.getLogger(__name__)
+
+KEPT = 10_000
+PREPROCESSING = (
+    "uint8 / 127.5 - 1; grey repeated to RGB; bilinear to 299x299 without antialiasing, corners "
+    "not aligned; Inception-v3 pool3, 2048 features, float32"
+)
+
+_VERSION = 1  # To be raised whenever the same images would give other features.
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSet:
+    """What is known of the features of a set of images.
+
+    Attributes:
+        moments: of the disjoint subsets that make up the set, or of the set alone.
+        kept: float32 `[min(N, KEPT), D]`, features of images spread over the set.
+    """
+
+    moments: list[Moments]
+    kept: np.ndarray
+
+    @property
+    def whole(self) -> Moments:
+        """Moments of the whole set."""
+        return sum(self.moments[1:], self.moments[0])
+
+
+def inception_features(params: Any, images: jax.Array) -> jax.Array:
+    """uint8 `[B, H, W, C]` -> float32 `[B, 2048]`, as `PREPROCESSING` says."""
+    return InceptionV3().apply({"params": params}, to_rgb(to_unit_range(images)))
+
+
+class Inception:
+    """The network with its weights, on all local devices."""
+
+    def __init__(
+        self,
+        params: Any,
+        weights_sha256: str,
+        batch_size: int,
+        apply: Callable[[Any, jax.Array], jax.Array] = inception_features,
+    ):
+        """
+        Args:
+            params: of `InceptionV3`.
+            weights_sha256: their digest.
+            batch_size: images at a time over all devices; rounded up to a multiple of them.
+            apply: (params, uint8 `[B, H, W, C]`) -> features `[B, D]`.
+        """
+        devices = jax.local_devices()
+        whole, split = shardings(devices)
+        self.weights_sha256 = weights_sha256
+        self._batch_size = -(-batch_size // len(devices)) * len(devices)
+        self._params = jax.device_put(params, whole)
+        self._split = split
+        self._apply = jax.jit(apply, in_shardings=(whole, split), out_shardings=split)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """uint8 `[N, H, W, C]` -> float32 `[N, 2048]`."""
+        return np.concatenate([rows for _, rows in self._stream(data.from_array(images))])
+
+    def feature_set(self, source: data.Source, by_subset: bool) -> FeatureSet:
+        """The features of all images of a source.
+
+        Args:
+            source: the images.
+            by_subset: whether to keep the moments of `intervals.subsets` apart.
+        """
+        count = len(source)
+        parts = intervals.subsets(count) if by_subset else None
+        subset = np.arange(count) % (1 if parts is None else len(parts))
+        is_kept = np.zeros(count, bool)
+        is_kept[np.linspace(0, count - 1, min(count, KEPT)).astype(int)] = True
+        moments: dict[int, Moments] = {}
+        kept = []
+        progress = tqdm(
+            self._stream(source), "features", self._batches(source), unit="batch", disable=None
+        )
+        for first, rows in progress:
+            here = slice(first, first + len(rows))
+            for part in np.unique(subset[here]):
+                new = Moments.of(rows[subset[here] == part])
+                moments[part] = moments[part] + new if part in moments else new
+            kept.append(rows[is_kept[here]])
+        return FeatureSet([moments[part] for part in sorted(moments)], np.concatenate(kept))
+
+    def cached_feature_set(self, source: data.Source, cache_dir: Path) -> FeatureSet:
+        """`feature_set`, not by subset, read from a file where these images are known.
+
+        Args:
+            source: the images.
+            cache_dir: a folder of files keyed by the images, the weights and the settings.
+        """
+        path = cache_dir / f"features_{self._digest(source)}.npz"
+        try:
+            return _read(path)
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # Whatever is wrong with the file, computing again is the cure.
+            _log.warning("%s is damaged (%s): computing again", path, type(error).__name__)
+        features = self.feature_set(source, by_subset=False)
+        files.write_npz(
+            path,
+            count=features.whole.count,
+            mean=features.whole.mean,
+            scatter=features.whole.scatter,
+            kept=features.kept,
+        )
+        return features
+
+    def _batches(self, source: data.Source) -> int:
+        return -(-len(source) // self._batch_size)
+
+    def _stream(self, source: data.Source) -> Iterator[tuple[int, np.ndarray]]:
+        """(place of the first image, features) of batches; the devices work one batch ahead."""
+        pending = None
+        for first in range(0, len(source), self._batch_size):
+            # The last batch is filled up, so that one program serves them all.
+            indices = np.arange(first, first + self._batch_size)
+            images = source.take(np.minimum(indices, len(source) - 1))
+            rows = self._apply(self._params, jax.device_put(images, self._split))
+            if pending is not None:
+                yield pending[0], np.asarray(pending[1])
+            pending = first, rows[: len(source) - first]
+        yield pending[0], np.asarray(pending[1])
+
+    def _digest(self, source: data.Source) -> str:
+        settings = [_VERSION, KEPT, self.weights_sha256, len(source)]
+        digest = hashlib.sha256(json.dumps([*settings, *source.image_shape]).encode())
+        for first in range(0, len(source), 1024):
+            digest.update(source.take(np.arange(first, min(first + 1024, len(source)))))
+        return digest.hexdigest()
+
+
+def _read(path: Path) -> FeatureSet:
+    with np.load(path, allow_pickle=False) as arrays:
+        moments = Moments(int(arrays["count"]), arrays["mean"], arrays["scatter"])
+        return FeatureSet([moments], arrays["kept"])

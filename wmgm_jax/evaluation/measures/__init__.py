@@ -1,0 +1,1 @@
+"""Measures of image quality, a file each, as pure functions of arrays."""

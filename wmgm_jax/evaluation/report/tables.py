@@ -1,0 +1,74 @@
+"""Tables that an experiment leaves: CSV for programs, Markdown for eyes."""
+
+import csv
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from wmgm_jax.core import files
+from wmgm_jax.evaluation import HEADLINES, Measures
+
+_log = logging.getLogger("wmgm_jax.experiments")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes `path` with the suffixes `.csv` and `.md`.
+
+    Args:
+        path: without a suffix.
+        rows: their keys are the heads of the columns; what a row lacks stays blank.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=_head(rows), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path.with_suffix(".csv"), text.getvalue())
+    files.write_text(path.with_suffix(".md"), markdown(rows))
+    _log.info("wrote %s", path.with_suffix(".md"))
+
+
+def headlines(measures: Measures) -> dict[str, float]:
+    """The columns of a table that the measures of an evaluation fill, by their heads."""
+    return {label: measures[name]["value"] for name, label in HEADLINES.items() if name in measures}
+
+
+def markdown(rows: Sequence[Mapping[str, object]]) -> str:
+    """A Markdown table; fractions to four digits."""
+    head = _head(rows)
+    lines = [head, ["---"] * len(head)]
+    lines += [[_text(row.get(key, "")) for key in head] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def aligned(rows: Sequence[Mapping[str, object]]) -> str:
+    """A table for the terminal; fractions to four digits."""
+    head = _head(rows)
+    cells = [head, *([_text(row.get(key, "")) for key in head] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    # Names begin where numbers end.
+    names = [isinstance(rows[0].get(key), str) for key in head]
+    return "".join(
+        "  ".join(
+            f"{cell:<{width}}" if is_name else f"{cell:>{width}}"
+            for cell, width, is_name in zip(line, widths, names, strict=True)
+        ).rstrip()
+        + "\n"
+        for line in cells
+    )
+
+
+def _head(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """The keys of all rows; those that not every row has come after those before them."""
+    head: list[str] = []
+    for row in rows:
+        place = 0
+        for key in row:
+            if key not in head:
+                head.insert(place, key)
+            place = head.index(key) + 1
+    return head
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,82 @@
+"""A trained model, read from the folder of its run."""
+
+import contextlib
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal
+
+from ml_collections import ConfigDict
+
+from wmgm_jax import systems
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.units import Units
+from wmgm_jax.runs.checkpoints import Checkpoints
+from wmgm_jax.runs.run import read_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained model.
+
+    Attributes:
+        config: what it was trained with.
+        params: moving averages of the parameters, with batch-norm and band statistics.
+        step: steps taken, by stage.
+    """
+
+    config: ConfigDict
+    params: dict[str, Any]
+    step: dict[str, int]
+
+    @property
+    def units(self) -> Units | None:
+        """Of the fields that it draws; None for images."""
+        return Units.of(self.params["statistics"])
+
+
+def load(
+    workdir: str | Path,
+    stages: Collection[str] | None = None,
+    checkpoint: Literal["last", "best"] = "last",
+) -> Model:
+    """Reads the newest whole checkpoint of every stage of a run.
+
+    Args:
+        workdir: the folder of the run.
+        stages: names of the stages to read, where a part of the model will do; None for all.
+        checkpoint: the last of every stage, or the one that measured best in training.
+
+    Raises:
+        UserError: there is no run in `workdir`, or some stage has no checkpoint yet.
+    """
+    workdir = Path(workdir)
+    config = read_config(workdir)
+    system = systems.build(config)
+    params, step = {}, {}
+    for name in system.stages if stages is None else stages:
+        directory = workdir / ("checkpoints" if checkpoint == "last" else "best") / name
+        try:
+            restored = _restore(directory)
+        except UserError as error:
+            if checkpoint == "best":
+                raise UserError(f"{directory} is damaged: use --checkpoint=last") from error
+            raise
+        if restored is None and checkpoint == "best":
+            raise UserError(f"{directory} holds no checkpoint: use --checkpoint=last")
+        if restored is None:
+            raise UserError(
+                f"{workdir}: stage {name} has no checkpoint yet; train it with the run's --config, "
+                f"--workdir={workdir} and --config.stages={name}"
+            )
+        step[name], model, _ = restored
+        params |= system.stages[name].export(model["params"], model["batch_stats"])
+        params["statistics"] = model["statistics"]
+    return Model(config, params, step)
+
+
+def _restore(directory: Path) -> tuple[int, Any, None] | None:
+    if not directory.is_dir():
+        return None
+    with contextlib.closing(Checkpoints(directory)) as checkpoints:
+        return checkpoints.restore()

@@ -1,0 +1,178 @@
+"""A run: a config, the system and the images that it names, and the folder it writes to."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from wmgm_jax import config as configs
+from wmgm_jax import data, systems
+from wmgm_jax.config.validation import validate
+from wmgm_jax.core import files
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.units import Units
+from wmgm_jax.systems.interface import Stage, Statistics, System
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What the stages of a run share.
+
+    Attributes:
+        config: the whole config.
+        system: the system that it builds.
+        train: source of the training images.
+        valid: source of the validation images.
+        workdir: the folder of the run.
+    """
+
+    config: ConfigDict
+    system: System
+    train: data.Source
+    valid: data.Source
+    workdir: Path
+
+
+def open_run(config: ConfigDict, workdir: Path) -> Run:
+    """Prepares a run, new or to be continued, and writes its `config.json`.
+
+    Whatever would stop the run is found before anything is written.
+
+    Args:
+        config: a validated config.
+        workdir: the folder of the run.
+
+    Raises:
+        UserError: a stage that does not exist, images that are missing, a batch that does not fit
+            the devices or the images, or a folder that holds a run of another config.
+    """
+    run = Run(config, systems.build(config), *open_sources(config), workdir)
+    for name in selected_stages(config, run.system):
+        _check_batch(name, run.system.stages[name], len(run.train))
+    path = workdir / "config.json"
+    if path.exists():
+        check_same_model(workdir, config, read_config(workdir))
+    if jax.process_index() == 0:
+        files.write_json(path, config.to_dict())
+    return run
+
+
+def open_sources(config: ConfigDict) -> tuple[data.Source, data.Source]:
+    """The training and the validation images of a config.
+
+    Raises:
+        UserError: the images are missing or unreadable.
+    """
+
+    def source(split):
+        return data.open_source(
+            source=config.data.source,
+            split=split,
+            image_size=tuple(config.data.image_size),
+            channels=config.data.channels,
+            directory=config.data.dir,
+            validation_fraction=config.data.validation_fraction,
+            cache_dir=config.data.cache_dir,
+            missing_hint=config.data.missing_hint,
+        )
+
+    return source("train"), source("valid")
+
+
+def selected_stages(config: ConfigDict, system: System) -> list[str]:
+    """The stages that `config.stages` names, in the system's order.
+
+    Raises:
+        UserError: a name that the system does not have.
+    """
+    if config.stages == "all":
+        return list(system.stages)
+    wanted = [name.strip() for name in config.stages.split(",")]
+    for name in wanted:
+        if name not in system.stages:
+            raise UserError(
+                f"--config.stages must be 'all' or some of {', '.join(system.stages)} joined by "
+                f"commas, not {config.stages!r}"
+            )
+    return [name for name in system.stages if name in wanted]
+
+
+def check_same_model(workdir: Path, config: ConfigDict, other: ConfigDict) -> None:
+    """Compares a config with that of the run in `workdir`.
+
+    Raises:
+        UserError: the two do not train the same model.
+    """
+    keys = configs.different(config, other)
+    if not keys:
+        return
+    named = ", ".join("config." + key for key in keys[:5])
+    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+    reason = ""
+    if any(key.endswith("num_steps") for key in keys):
+        reason = " (the cosine decay of its learning rate follows the number of steps)"
+    raise UserError(
+        f"{workdir} holds a run with another {named}{more}{reason}: use its settings, or another "
+        "--workdir"
+    )
+
+
+def check_same_units(workdir: Path, source: data.Source, statistics: Statistics) -> None:
+    """Compares the statistics of fields with those that the model in `workdir` was trained with.
+
+    Raises:
+        UserError: the data has changed since.
+    """
+    units = Units.of(statistics)
+    if units is None or source.units is None:
+        return
+    tolerance = 1e-3 * units.std + 1e-6 * np.abs(units.mean)
+    for name in ("mean", "std"):
+        ours, theirs = getattr(source.units, name), getattr(units, name)
+        for channel in np.flatnonzero(np.abs(ours - theirs) > tolerance):
+            raise UserError(
+                f"{workdir} was trained on other data: channel {channel} had the {name} "
+                f"{theirs[channel]:.6g}, and has {ours[channel]:.6g} now; bring back the former, "
+                "or use another --workdir"
+            )
+
+
+def _check_batch(name: str, stage: Stage, num_images: int) -> None:
+    batch_size, accumulate = stage.settings.batch_size, stage.settings.accumulate
+    parts = jax.device_count() * accumulate
+    if batch_size % parts:
+        raise UserError(
+            f"--config.{name}.batch_size={batch_size} must be divisible by {parts}, the "
+            f"{jax.device_count()} devices times the {accumulate} micro-batches"
+        )
+    if batch_size > num_images:
+        raise UserError(
+            f"--config.{name}.batch_size={batch_size} is more than the {num_images} training "
+            "images: lower it, or add images"
+        )
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The config of a run, as `config.json` in its folder holds it.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds settings that do not exist.
+    """
+    path = workdir / "config.json"
+    try:
+        settings = json.loads(path.read_text())
+        if not isinstance(settings, dict):
+            raise ValueError("it holds no settings")
+        config = ConfigDict(settings)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: {workdir} is not the folder of a run") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    try:
+        validate(config)
+    except UserError as error:
+        raise UserError(f"{path} cannot be used: {error}") from error
+    return config

@@ -1,0 +1,5 @@
+"""The training loop and what happens beside it."""
+
+from wmgm_jax.training.loop import train
+
+__all__ = ["train"]

@@ -1,0 +1,111 @@
+"""What a stage has learnt so far: pictures, cheap measures, and the best checkpoint by one."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from wmgm_jax import data
+from wmgm_jax.core.devices import dividing, over_devices, shardings
+from wmgm_jax.core.pictures import enlarge, image_grid, to_uint8, to_visible, write_png
+from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.evaluation import quick_measures
+from wmgm_jax.runs.checkpoints import Checkpoints
+from wmgm_jax.runs.metrics_file import read_metrics
+from wmgm_jax.runs.run import Run
+from wmgm_jax.systems.interface import Stage
+
+
+class Progress:
+    """Compares what a stage generates with what it should, while it trains."""
+
+    def __init__(self, run: Run, name: str, stage: Stage, first_step: int):
+        """
+        Args:
+            run: the run.
+            name, stage: the stage.
+            first_step: the step from which the run goes on.
+        """
+        self._run, self._name, self._stage = run, name, stage
+
+        def compare(model, batch):
+            return stage.compare(model, *batch)
+
+        # By devices; the numbers of previews and of measured images may ask for different ones.
+        self._compare = functools.cache(functools.partial(over_devices, compare))
+        self._measure = run.config.evaluation.best_measure
+        self._checkpoints = Checkpoints(run.workdir / "best" / name, keep=1)
+        self._least = min(
+            (
+                record[self._measure]
+                for record in read_metrics(run.workdir / "metrics.jsonl")
+                if record["stage"] == name
+                and record["step"] <= first_step
+                and self._measure in record
+            ),
+            default=np.inf,
+        )
+
+    def preview(self, step: int, model: Any) -> None:
+        """Writes pictures to `samples/<stage>_<step>.png`.
+
+        Args:
+            step: steps taken.
+            model: the stage's entries and `statistics` in the parameters of the model.
+        """
+        pictures = self._pictures(model, self._run.config.train.preview_images)
+        shown, true = (to_visible(enlarge(picture)) for picture in pictures)
+        margin = 2
+        if self._stage.is_paired:
+            gap = np.full_like(true[:, :, :3], 255)
+            shown, margin = np.concatenate([true, gap, shown], axis=2), 2 * gap.shape[2]
+        path = self._run.workdir / "samples" / f"{self._name}_{step:07d}.png"
+        write_png(path, image_grid(shown, margin=margin))
+
+    def measure(self, model: Any) -> dict[str, float]:
+        """The measures of `evaluation.quick` on validation images."""
+        pictures = self._pictures(model, self._run.config.evaluation.every_images)
+        return quick_measures(*pictures, self._stage.is_paired)
+
+    def keep_best(self, step: int, values: dict[str, float], tree: Any) -> None:
+        """Saves a checkpoint to `best/<stage>` if it measures less than any before.
+
+        Args:
+            step: steps taken.
+            values: of `measure`, on the first host; the others wait for its word.
+            tree: the `model` tree of a checkpoint.
+        """
+        value = np.float64(values.get(self._measure, np.inf))
+        if jax.process_count() > 1:
+            value = multihost_utils.broadcast_one_to_all(value)
+        if value < self._least:
+            self._least = value
+            self._checkpoints.save(step, tree)
+            self._checkpoints.wait()
+
+    def close(self) -> None:
+        self._checkpoints.close()
+
+    def _pictures(self, model: Any, count: int) -> list[np.ndarray]:
+        """(generated, true) `[N, h, w, C]`, of at most `count` validation images: uint8, or fields
+        in unit range."""
+        batch_size = min(count, len(self._run.valid), self._run.config.sampling.batch_size)
+        # Whole batches, so that one program serves them all.
+        count = min(count, len(self._run.valid)) // batch_size * batch_size
+        images = to_unit_range(data.spread(self._run.valid, count))
+        keys = jax.random.split(jax.random.key(self._run.config.seed), count)
+        devices = dividing(batch_size)
+        compare = self._compare(devices)
+        whole, split = shardings(devices)
+        model = jax.device_put(model, whole)
+        # One host of several does this: JAX would not spread arrays of NumPy there by itself.
+        batches = [
+            compare(model, jax.device_put((keys[rows], images[rows]), split))
+            for rows in (slice(i, i + batch_size) for i in range(0, count, batch_size))
+        ]
+        pictures = [np.concatenate(parts) for parts in zip(*jax.device_get(batches), strict=True)]
+        if self._run.valid.units is not None:
+            return pictures
+        return [to_uint8((picture + 1) / 2) for picture in pictures]
