@@ -40,6 +40,7 @@ from benchmarks import haar, profile, scaling, systems, timing, training
 from benchmarks.programs import Row
 from configs import afhq_cat, colon_ihc
 from wmgm_jax import cli
+from wmgm_jax.config import registry
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.evaluation.report.figures import write_figure
 from wmgm_jax.evaluation.report.tables import aligned, write_table
@@ -55,7 +56,10 @@ _REPEATS = flags.DEFINE_integer(
     "repeats", None, "Timings of each contender; by default 30 of haar, else 5.", lower_bound=1
 )
 _SYSTEMS = flags.DEFINE_multi_enum(
-    "systems", list(systems.NAMES), list(systems.NAMES), "systems: which to draw with beside WMGM."
+    "systems",
+    list(registry.names()),
+    list(registry.names()),
+    "systems: which to draw with beside WMGM.",
 )
 _SHAPE = flags.DEFINE_list("shape", "64,128,128,3", "haar: float32 images, B,H,W,C.")
 _LEVELS = flags.DEFINE_integer("levels", 2, "haar: levels of the transform.", lower_bound=1)

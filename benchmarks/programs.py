@@ -19,7 +19,7 @@ class Program:
     Attributes:
         call: does it once.
         images: how many it draws or learns from.
-        flops: of one call, see `inspection.flops`.
+        flops: of one call, see `cost.flops`.
         dtype: of the computation.
         compiling: seconds that it took.
         memory: bytes that XLA plans for at the peak of a call, the arguments included, on a device.

@@ -3,9 +3,7 @@
 import dataclasses
 import functools
 import logging
-import runpy
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 import jax
@@ -15,7 +13,8 @@ from ml_collections import ConfigDict
 from benchmarks.programs import Program, Row, compiled
 from benchmarks.timing import paired_medians
 from wmgm_jax import runs, sampling
-from wmgm_jax.config import sibling
+from wmgm_jax.config import registry
+from wmgm_jax.config.siblings import config_of_system, lay_over
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core.devices import dividing
 from wmgm_jax.core.errors import UserError
@@ -25,7 +24,6 @@ from wmgm_jax.systems.interface import Sampling
 
 _log = logging.getLogger("wmgm_jax.benchmarks")
 
-NAMES = {"wmgm": "WMGM", "sgm": "SGM", "wsgm": "WSGM", "wavediff": "WaveDiff"}
 PAPER = Sampling("euler_maruyama", 16, "uniform")
 SIX = Sampling("dpmpp_2m", 6, "optimal")
 FOUR = Sampling("multistep", 4, "multistep")
@@ -43,7 +41,7 @@ def measure(
 
     Args:
         config: of WMGM; for the others see `other_config`.
-        systems: keys of `NAMES`.
+        systems: names of systems.
         images: to draw at once.
         repeats: timings of each.
         path: the file of the config.
@@ -53,16 +51,18 @@ def measure(
         UserError: a config of another system, or one that cannot work.
     """
     if config.system != "wmgm":
-        raise UserError(f"--config must be of WMGM, not of {NAMES[config.system]}: see --help")
+        label = registry.settings_of(config.system).label
+        raise UserError(f"--config must be of WMGM, not of {label}: see --help")
     programs, labels = {}, {}
     for system in ("wmgm", *(name for name in systems if name != "wmgm")):
         other = config if system == "wmgm" else other_config(config, system, path, overrides)
         model = untrained.model(other)
         for way in _ways(other):
-            name = f"{NAMES[system]}, {way.sampler}, {way.num_steps} steps"
+            label = registry.settings_of(system).label
+            name = f"{label}, {way.sampler}, {way.num_steps} steps"
             programs[name] = drawing(model, images, way)
             labels[name] = {
-                "system": NAMES[system],
+                "system": label,
                 "sampler": way.sampler,
                 "steps": way.num_steps,
             }
@@ -94,7 +94,7 @@ def drawing(
     return Program(
         call=functools.partial(program, *arguments),
         images=images,
-        flops=images * cost.measure(config)["flops_per_image"],
+        flops=images * cost.summarise(config)["flops_per_image"],
         dtype=config.train.dtype,
         compiling=seconds,
         memory=memory,
@@ -108,31 +108,21 @@ def other_config(
 ) -> ConfigDict:
     """The config of another system on the images of one of WMGM.
 
-    It is that of the file beside WMGM's, NAME_SYSTEM.py or SYSTEM_NAME.py, or else its sibling,
-    whose networks have the paper's sizes.
+    See `config_of_system`.
 
     Args:
         config: of WMGM.
-        system: a key of `NAMES`.
+        system: the name of a system.
         path: the file of `config`, with the argument of its `get_config` after a colon, if any.
         overrides: settings by key; those of `score` hold for `details`, too.
     """
-    file, _, argument = (path or "").partition(":")
-    folder, name = Path(file).parent, Path(file).stem
-    other = sibling(config, system)
-    for beside in (folder / f"{name}_{system}.py", folder / f"{system}_{name}.py"):
-        if beside.is_file():
-            other = runpy.run_path(str(beside))["get_config"](*([argument] if argument else []))
-    for key, value in overrides.items():
-        section, *setting = key.split(".")
-        for name in ("score", "details") if section == "score" else (section,):
-            if name in other:
-                other.update_from_flattened_dict({".".join([name, *setting]): value})
+    other = config_of_system(config, system, path)
+    lay_over(other, overrides)
     validate(other)
     return other
 
 
 def _ways(config: ConfigDict) -> tuple[Sampling, ...]:
-    if config.system == "wavediff":
+    if registry.settings_of(config.system).has_one_sampler:
         return (Sampling.of(config),)
     return (PAPER, SIX, FOUR) if config.system == "wmgm" else (PAPER,)

@@ -1,4 +1,4 @@
-"""Training steps of every stage of a system, one program for each set of players that move."""
+"""Training steps of every stage of a system, one program for each set of active terms."""
 
 import collections
 import dataclasses
@@ -18,8 +18,9 @@ from wmgm_jax.core.errors import UserError
 from wmgm_jax.runs import untrained
 from wmgm_jax.systems import cost
 from wmgm_jax.systems.interface import Stage
-from wmgm_jax.training.loop import replicate
-from wmgm_jax.training.step import due_players, init_state, make_train_step, period
+from wmgm_jax.training.parallel import replicate
+from wmgm_jax.training.state import init_state
+from wmgm_jax.training.step import active_terms, make_train_step, period
 
 _log = logging.getLogger("wmgm_jax.benchmarks")
 
@@ -43,35 +44,35 @@ def measure(config: ConfigDict, batch_size: int, repeats: int) -> list[Row]:
     noise = np.random.default_rng(0).integers(
         0, 256, (batch_size, *config.data.image_size, config.data.channels), np.uint8
     )
-    statistics = system.measure([noise])
+    statistics = system.compute_statistics([noise])
     programs = {
         name: steps(stage, kinds(stage), statistics, noise, config.train.dtype)
         for name, stage in system.stages.items()
     }
     seconds = paired_medians(
         {
-            _label(name, due): program.call
+            _label(name, active): program.call
             for name, of_stage in programs.items()
-            for due, program in of_stage.items()
+            for active, program in of_stage.items()
         },
         repeats,
     )
     rows: list[Row] = []
     for name, of_stage in programs.items():
-        due_seconds = {due: seconds[_label(name, due)] for due in of_stage}
-        for due, program in of_stage.items():
-            rows.append({"step": _label(name, due), **program.columns(due_seconds[due])})
+        active_seconds = {active: seconds[_label(name, active)] for active in of_stage}
+        for active, program in of_stage.items():
+            rows.append({"step": _label(name, active), **program.columns(active_seconds[active])})
         if len(of_stage) > 1:
             count = kinds(system.stages[name])
-            mean = sum(n * due_seconds[due] for due, n in count.items()) / count.total()
+            mean = sum(n * active_seconds[active] for active, n in count.items()) / count.total()
             label = f"{name}, mean of {count.total()} steps"
             rows.append({"step": label, **_mean(of_stage, count).columns(mean)})
     return rows
 
 
 def kinds(stage: Stage) -> collections.Counter:
-    """How many steps of a period every set of players has, by that set."""
-    return collections.Counter(due_players(stage, i) for i in range(period(stage)))
+    """How many steps of a period have the same active terms, by those terms."""
+    return collections.Counter(active_terms(stage, i) for i in range(period(stage)))
 
 
 def steps(
@@ -81,11 +82,11 @@ def steps(
     images: np.ndarray,
     dtype: str,
 ) -> dict[tuple[str, ...], Program]:
-    """The programs of a stage's steps, by the players that move in them.
+    """The programs of a stage's steps, by their active terms.
 
     Args:
         stage: the stage.
-        wanted: sets of players, from `kinds`.
+        wanted: active terms, from `kinds`.
         statistics: of the training set.
         images: `[B, H, W, C]`, the batch of every step.
         dtype: of the computation.
@@ -103,11 +104,11 @@ def steps(
         return state["now"], metrics
 
     programs = {}
-    for due in wanted:
-        step = make_train_step(stage, due)
+    for active in wanted:
+        step = make_train_step(stage, active)
         step_fn = jax.pmap(step, BATCH_AXIS, donate_argnums=0)
         program, seconds, memory = compiled(step_fn.lower(state["now"], share))
-        programs[due] = Program(
+        programs[active] = Program(
             call=lambda program=program: call(program),
             images=len(images),
             flops=cost.flops(jax.vmap(step, axis_name=BATCH_AXIS), state["now"], share),
@@ -116,7 +117,7 @@ def steps(
             memory=memory,
             devices=jax.device_count(),
         )
-        _log.info("%s: compiled in %.0f s", " and ".join(due), seconds)
+        _log.info("%s: compiled in %.0f s", " and ".join(active), seconds)
     return programs
 
 
@@ -125,11 +126,11 @@ def _mean(programs: dict[tuple[str, ...], Program], count: collections.Counter) 
     first = next(iter(programs.values()))
     return dataclasses.replace(
         first,
-        flops=sum(n * programs[due].flops for due, n in count.items()) / count.total(),
+        flops=sum(n * programs[active].flops for active, n in count.items()) / count.total(),
         compiling=sum(program.compiling for program in programs.values()),
         memory=max(program.memory for program in programs.values()),
     )
 
 
-def _label(stage: str, due: tuple[str, ...]) -> str:
-    return stage if due == (stage,) else f"{stage}: {' and '.join(due)}"
+def _label(stage: str, active: tuple[str, ...]) -> str:
+    return stage if active == (stage,) else f"{stage}: {' and '.join(active)}"

@@ -92,7 +92,7 @@ def compare(run: runs.Run, stage: str, count: int) -> list[np.ndarray]:
     model = runs.load(run.workdir, [stage])
     images = to_unit_range(data.spread(run.valid, count))
     keys = jax.random.split(jax.random.key(0), count)
-    pictures = jax.jit(run.system.stages[stage].compare)(model.params, keys, images)
+    pictures = jax.jit(run.system.stages[stage].generated_and_target)(model.params, keys, images)
     return [to_uint8((x + 1) / 2) for x in pictures]
 
 

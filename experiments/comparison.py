@@ -22,9 +22,10 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from configs import colon_ihc, colon_ihc_sgm, colon_ihc_wsgm, wavediff_colon_ihc
+from configs import colon_ihc
 from wmgm_jax import cli, runs, systems
-from wmgm_jax.config import sibling
+from wmgm_jax.config import registry, sibling
+from wmgm_jax.config.siblings import config_of_system, lay_over
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.core.errors import UserError
@@ -32,16 +33,11 @@ from wmgm_jax.systems import cost
 from wmgm_jax.systems.interface import Statistics
 from wmgm_jax.training import loop
 from wmgm_jax.training import step as train_step
+from wmgm_jax.training.state import init_state
 
 _log = logging.getLogger("wmgm_jax.experiments")
 
-NAMES = {"sgm": "SGM", "wsgm": "WSGM", "wmgm": "WMGM", "wavediff": "WaveDiff"}
-_SMALL = {
-    "sgm": colon_ihc_sgm,
-    "wsgm": colon_ihc_wsgm,
-    "wmgm": colon_ihc,
-    "wavediff": wavediff_colon_ihc,
-}
+NAMES = registry.labels()
 _SIDES = {"small": 64, "tiny": 32}
 # TFLOP to train one system with.
 BUDGETS = {"small": 40.0, "tiny": 15.0}
@@ -107,10 +103,7 @@ def system_config(
         raise UserError(f"--config.{key} is not yours to set here: the comparison does")
     config = scaled(config, system, SCALE.value, overrides)
     config.update_from_flattened_dict(choice)
-    sampling = {"sampler": "euler_maruyama", "num_steps": 16}
-    if system == "wavediff":
-        sampling = {"sampler": "posterior", "num_steps": config.wavediff.denoising_steps}
-    config.sampling.update(sampling, spacing="uniform")
+    config.sampling.update(registry.settings_of(system).paper_sampling(config))
     validate(config)
     if budget is not None:
         # Images that are missing are found before the FLOPs are counted, which takes minutes.
@@ -128,10 +121,11 @@ def _overwritten(
     keys = {"sampling.sampler", "sampling.spacing", *choice}
     if SCALE.value != "paper":
         keys.add("data.image_size")
-    if config.system != "wavediff":  # which has checked that these are the steps of its chain
+    # Where there is one way to sample, the config has been checked to hold it.
+    if not registry.settings_of(config.system).has_one_sampler:
         keys.add("sampling.num_steps")
     if budget is not None:
-        keys |= {f"{section}.num_steps" for section in ("score", "details", "msal", "wavediff")}
+        keys |= {f"{section}.num_steps" for name in NAMES for section in sections(name)}
     return keys
 
 
@@ -152,39 +146,41 @@ def scaled(
     """
     config = config.copy_and_resolve_references()
     if scale != "paper":
-        small = _SMALL[system].get_config()
+        small = config_of_system(colon_ihc.get_config(), system, colon_ihc.__file__)
         for section in ("data", "sampling", "evaluation"):
             small[section] = config[section]
         small.data.image_size = (_SIDES[scale], _SIDES[scale])
         config = small
     elif system != config.system:
         config = sibling(config, system)
-    for key, value in (overrides or {}).items():
-        section, *setting = key.split(".")
-        sections = ("score", "details") if section == "score" else (section,)
-        if section != "data":
-            config.update_from_flattened_dict(
-                {".".join([name, *setting]): value for name in sections if name in config}
-            )
+    data_stays = {k: v for k, v in (overrides or {}).items() if not k.startswith("data.")}
+    lay_over(config, data_stays)
     return config
+
+
+def sections(system: str) -> tuple[str, ...]:
+    """The sections of the config that the stages of a system have."""
+    return tuple(registry.settings_of(system).sections())
 
 
 def budgeted(config: ConfigDict, budget: float) -> ConfigDict:
     """A config whose stages, those that it trains, together do so for `budget` TFLOP.
 
-    All diffusions of a system take the same number of steps; MSAL gets half of WMGM's budget, or
-    all of it where nothing else is trained.
+    All diffusions of a system take the same number of steps, and so do the stages of one section.
+    The diffusions together get as much of the budget as every other section: WMGM's score network
+    half of it, and MSAL the other half.
     """
     config = config.copy_and_resolve_references()
     system = systems.build(config)
-    flops = {name: flops_per_step(config, name) for name in runs.selected_stages(config, system)}
-    details = flops.pop("msal", None)
-    share = budget * 1e12 / (1 if details is None or not flops else 2)
-    for section in ("score", "details", "wavediff"):
-        if section in config and flops:
-            config[section].num_steps = max(1, round(share / sum(flops.values())))
-    if details is not None:
-        config.msal.num_steps = max(1, round(share / details))
+    diffusions = registry.settings_of(config.system).score_sections
+    flops: dict[tuple[str, ...], float] = collections.defaultdict(float)
+    for name in runs.selected_stages(config, system):
+        section = system.stages[name].section
+        group = diffusions if section in diffusions else (section,)
+        flops[group] += flops_per_step(config, name)
+    for group, of_step in flops.items():
+        for section in group:
+            config[section].num_steps = max(1, round(budget * 1e12 / len(flops) / of_step))
     return config
 
 
@@ -202,38 +198,37 @@ def flops_per_step(config: ConfigDict, name: str) -> float:
     """FLOPs of a training step of a stage on the whole batch, as XLA counts them before it
     optimises.
 
-    A mean over the steps at which different players move.
+    A mean over the steps of a period, which have different active terms.
     """
     stage = systems.build(config).stages[name]
     period = min(train_step.period(stage), stage.settings.num_steps)
-    steps = collections.Counter(train_step.due_players(stage, step) for step in range(period))
+    steps = collections.Counter(train_step.active_terms(stage, step) for step in range(period))
     # How many steps there are changes none of them.
     config = config.copy_and_resolve_references()
-    for section in ("score", "details", "msal", "wavediff"):
-        if section in config:
-            config[section].num_steps = 1
+    for section in sections(config.system):
+        config[section].num_steps = 1
     settings = config.to_json(sort_keys=True)
-    return sum(count * _flops(settings, name, due) for due, count in steps.items()) / period
+    return sum(count * _flops(settings, name, terms) for terms, count in steps.items()) / period
 
 
 # Counting takes up to a minute, and rows of a table ask more than once.
 @functools.cache
-def _flops(settings: str, name: str, due: tuple[str, ...]) -> float:
-    """Of a step in which the players and penalties `due` take part; the config comes as JSON."""
+def _flops(settings: str, name: str, active: tuple[str, ...]) -> float:
+    """Of a step with these active terms; the config comes as JSON."""
     config = ConfigDict(json.loads(settings))
     stage = systems.build(config).stages[name]
-    init = functools.partial(train_step.init_state, stage, _any_statistics(config))
+    init = functools.partial(init_state, stage, _any_statistics(config))
     state = jax.eval_shape(init, jax.random.key(0))
     shape = (1, stage.settings.batch_size, *config.data.image_size, config.data.channels)
     images = jax.ShapeDtypeStruct(shape, jnp.uint8)
     state = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state)
-    step_fn = jax.vmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
+    step_fn = jax.vmap(train_step.make_train_step(stage, active), axis_name=BATCH_AXIS)
     return cost.flops(step_fn, state, images)
 
 
 def _any_statistics(config: ConfigDict) -> Statistics:
     shape = (1, *config.data.image_size, config.data.channels)
-    return systems.build(config).measure([np.zeros(shape, np.uint8)])
+    return systems.build(config).compute_statistics([np.zeros(shape, np.uint8)])
 
 
 def trained(config: ConfigDict, name: str | None = None) -> runs.Run:

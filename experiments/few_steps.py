@@ -188,9 +188,9 @@ def errors(eigenvalues: np.ndarray) -> list[dict[str, object]]:
         for name, (sampler, grid) in _CONTENDERS.items():
             # Of two evaluations a step, but on the last.
             num_steps = (count + 1) // 2 if sampler == "heun" else count
-            if sampler == "multistep" and grids.multistep_weights(num_steps) is None:
+            if sampler == "multistep" and num_steps not in grids.MULTISTEP_STEPS:
                 continue  # There it is dpmpp_2m.
-            if samplers.evaluations(sampler, num_steps) == count:
+            if samplers.SAMPLERS[sampler].num_function_evaluations(num_steps) == count:
                 row[name] = error(sampler, grid(num_steps), eigenvalues)
         rows.append(row)
     return rows

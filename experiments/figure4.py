@@ -27,6 +27,7 @@ from ml_collections import ConfigDict
 import wmgm_jax
 from experiments import comparison, measuring
 from wmgm_jax import cli, data, runs
+from wmgm_jax.config import registry
 from wmgm_jax.core import files
 from wmgm_jax.core.pictures import to_uint8
 from wmgm_jax.diffusion import grids
@@ -86,7 +87,7 @@ def main() -> None:
         floor = {"system": FLOOR, "images": min(_NUM_IMAGES.value, len(run.train))}
         trained = "+".join(map(str, model.step.values()))
         draws = {"system": name, "trained": trained, "images": _NUM_IMAGES.value}
-        if config.system == "wavediff":
+        if registry.settings_of(config.system).has_one_sampler:
             draws["steps"] = config.sampling.num_steps
         for same in (floor, draws):
             rows = [r for r in rows if r["system"] != same["system"] or same.items() <= r.items()]
@@ -106,13 +107,13 @@ def main() -> None:
 
 def ways(config: ConfigDict) -> list[tuple[str, int]]:
     """Samplers and their numbers of steps."""
-    if config.system == "wavediff":
+    if registry.settings_of(config.system).has_one_sampler:
         return [(config.sampling.sampler, config.sampling.num_steps)]
     return [
         (sampler, steps)
         for sampler in _SAMPLERS.value
         for steps in map(int, (_FEW_STEPS if sampler in _FEW else _STEPS).value)
-        if sampler != "multistep" or grids.multistep_weights(steps) is not None
+        if sampler != "multistep" or steps in grids.MULTISTEP_STEPS
     ]
 
 

@@ -95,8 +95,6 @@ def multistep(
     """
     if weights is None:
         weights = grids.multistep_weights(len(grid) - 1)
-    if weights is None:
-        return dpmpp_2m(grid, eigenvalues)
     gain, data = np.ones_like(eigenvalues), []
     for (t, r), c in zip(itertools.pairwise(grid), weights, strict=True):
         (alpha_t, sigma_t), (alpha_r, sigma_r) = levels(t), levels(r)

@@ -28,7 +28,7 @@ _TRIALS = flags.DEFINE_integer("trials", 10, "Timed draws.", lower_bound=1)
 
 def size(config: ConfigDict) -> dict[str, float]:
     """The parameters of a system and the work of drawing an image."""
-    facts = cost.measure(config)
+    facts = cost.summarise(config)
     return {
         # The discriminator does not sample, and the papers do not count it.
         "parameters": sum(n for name, n in facts["parameters"].items() if name != "discriminator"),

@@ -18,7 +18,8 @@ from benchmarks import profile, timing
 from configs import celebahq_wsgm, colon_ihc, colon_ihc_sgm, wavediff_colon_ihc
 from tests.tiny import get_config
 from wmgm_jax import systems
-from wmgm_jax.config import different, sibling
+from wmgm_jax.config import sibling
+from wmgm_jax.config.compatibility import different
 from wmgm_jax.evaluation.report.tables import aligned
 from wmgm_jax.runs.untrained import parameters
 

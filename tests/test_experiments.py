@@ -13,7 +13,7 @@ from configs import faces128, wavediff_faces128
 from experiments import comparison
 from tests.tiny import get_config
 from wmgm_jax import systems
-from wmgm_jax.config import different
+from wmgm_jax.config.compatibility import different
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.core.pictures import enlarge, image_grid
@@ -362,6 +362,6 @@ def test_a_step_takes_about_three_forward_passes():
     """The forward pass, and twice as much for the gradient of inputs and of weights."""
     config = get_config("sgm")
     ((name, stage),) = systems.build(config).stages.items()
-    forward = cost.measure(config)["flops_per_image"] / config.sampling.num_steps
+    forward = cost.summarise(config)["flops_per_image"] / config.sampling.num_steps
     step = comparison.flops_per_step(config, name)
     assert 2.5 < step / (stage.settings.batch_size * forward) < 3.5

@@ -313,7 +313,7 @@ def test_samples_come_in_the_units_of_the_data(monkeypatch):
             draw = functools.partial(jax.random.normal, shape=(4, 4, 3))
             return lambda params, keys: jax.vmap(draw)(keys)
 
-    monkeypatch.setattr(sampling.systems, "build", lambda config: Noise())
+    monkeypatch.setattr(sampling.systems, "build", lambda config, dtype: Noise())
     config, key = tiny(), jax.random.key(2)
     noise = np.asarray(Noise().make_draw(None)({}, sampling._image_keys(key, jnp.arange(19))))
     sample_fn = sampling.make_sample_fn(config)

@@ -212,7 +212,7 @@ def config_of(name):
 # Those of CelebA-HQ build what those of AFHQ build, which a test below says.
 @pytest.mark.parametrize("name", [name for name in CONFIGS if not name.startswith("celebahq")])
 def test_what_every_config_builds(name):
-    facts = cost.measure(config_of(name))
+    facts = cost.summarise(config_of(name))
     main = "generator" if facts["system"] == "wavediff" else "score"
     assert facts["parameters"][main] > 1e6
     assert facts["flops_per_image"] == sum(call["flops"] for call in facts["sampling"]) > 0

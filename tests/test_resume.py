@@ -19,7 +19,7 @@ from wmgm_jax import runs, systems
 from wmgm_jax.core.errors import Preempted
 from wmgm_jax.runs.checkpoints import Checkpoints
 from wmgm_jax.training import loop
-from wmgm_jax.training import step as train_step
+from wmgm_jax.training.state import init_state, training_tree
 
 STAGES = ("score", "msal")
 # Two steps a call, of which the discriminator takes one.
@@ -37,9 +37,9 @@ def final_state(workdir: Path, names=STAGES) -> dict:
     stages = systems.build(tiny.get_config()).stages
     for name in names:
         stage = stages[name]
-        like = jax.eval_shape(partial(train_step.init_state, stage, None), jax.random.key(0))
+        like = jax.eval_shape(partial(init_state, stage, None), jax.random.key(0))
         checkpoints = Checkpoints(workdir / "checkpoints" / name)
-        states[name] = checkpoints.restore(loop.training_tree(like))
+        states[name] = checkpoints.restore(training_tree(like))
         checkpoints.close()
     return states
 

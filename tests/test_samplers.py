@@ -30,6 +30,19 @@ MEASURED = np.load(
 
 each_schedule = pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 each_sampler = pytest.mark.parametrize("name", samplers.SAMPLERS)
+
+
+def spacings(num_steps):
+    """Those that have a grid of so many steps."""
+    searched = num_steps in samplers.SAMPLERS["multistep"].num_steps
+    return [spacing for spacing in SPACINGS if spacing != "multistep" or searched]
+
+
+def steps_of(name, wanted):
+    """As many steps as wanted, or what the sampler can take."""
+    return (samplers.SAMPLERS[name].num_steps or (wanted,))[0]
+
+
 stochastic = pytest.mark.parametrize("name", ["euler_maruyama", "ancestral"])
 
 
@@ -121,12 +134,18 @@ def test_recursion_has_the_closed_form_of_white_data():
     assert variance[0] == pytest.approx((1 - dt) ** 2 * before_last, rel=1e-12)
 
 
-@each_sampler
 @each_schedule
-@pytest.mark.parametrize("num_steps", [1, 2, 5, 32])
+@pytest.mark.parametrize(
+    ("name", "num_steps"),
+    [
+        (name, num_steps)
+        for name, sampler in samplers.SAMPLERS.items()
+        for num_steps in sampler.num_steps or (1, 2, 4, 5, 32)
+    ],
+)
 def test_variance_is_exact(exact_variance, name, schedule, num_steps):
     process = OUProcess(schedule)
-    for spacing in SPACINGS:
+    for spacing in spacings(num_steps):
         times = process.times(num_steps, spacing)
         expected = np.sqrt(expected_variance(name, schedule, times))
         found = np.sqrt(exact_variance(name, process, times))
@@ -143,7 +162,7 @@ KNOWN_ERRORS = [
     ("ddim", "quadratic", {4: 0.135, 8: 0.045, 16: 0.014, 32: 0.004, 256: 0.0001}),
     ("dpmpp_2m", "logsnr", {4: 0.024, 6: 0.0014, 8: 0.0008}),
     ("dpmpp_2m", "optimal", {4: 0.0197, 5: 0.0061, 6: 0.00044, 8: 0.00011, 16: 0.0004}),
-    ("multistep", "multistep", {4: 0.0008, 6: 0.00044}),
+    ("multistep", "multistep", {4: 0.0008}),
 ]
 
 
@@ -178,7 +197,7 @@ def test_four_evaluations_pass_sixteen_of_euler_maruyama_and_six_256(exact_varia
         ("multistep", 4, 256, 1.0),
     ):
         bound = ratio * error("euler_maruyama", many, "uniform")
-        assert error(name, few, samplers.own_spacing(name)) < bound
+        assert error(name, few, samplers.SAMPLERS[name].spacing) < bound
 
 
 @pytest.mark.parametrize("name", [n for n in samplers.SAMPLERS if n != "euler_maruyama"])
@@ -357,9 +376,10 @@ def test_score_is_traced_once_for_all_steps_and_calls(name):
     def run(times, key):
         return samplers.sample(name, score_fn, process, times, key, (4, 8, 8, 3))
 
+    num_steps = steps_of(name, 64)
     for seed in range(2):
-        run(process.times(64), jax.random.key(seed))
-    run(process.times(64, "quadratic"), jax.random.key(2))
+        run(process.times(num_steps), jax.random.key(seed))
+    run(process.times(num_steps, "quadratic"), jax.random.key(2))
     assert traces == 1
 
 
@@ -371,7 +391,8 @@ def test_when_the_score_is_evaluated(name):
         jax.debug.callback(lambda t: seen.append(np.array(t)), t, ordered=True)
         return -x
 
-    times = process.times(5, "quadratic")
+    num_steps = steps_of(name, 5)
+    times = process.times(num_steps, "quadratic")
     jax.block_until_ready(
         samplers.sample(name, score_fn, process, times, jax.random.key(0), (3, 2))
     )
@@ -379,11 +400,11 @@ def test_when_the_score_is_evaluated(name):
     # At the start of every step; by Heun's method at the end, too, where that is above 0.
     at = [times[0], *np.repeat(times[1:-1], 2)] if name == "heun" else times[:-1]
     np.testing.assert_array_equal(np.array(seen), np.repeat(np.array(at)[:, None], 3, axis=1))
-    assert len(seen) == samplers.evaluations(name, 5)
+    assert len(seen) == samplers.SAMPLERS[name].num_function_evaluations(num_steps)
 
 
 def test_only_the_searched_grids_belong_to_a_sampler():
-    own = {name: samplers.own_spacing(name) for name in samplers.SAMPLERS}
+    own = {name: samplers.SAMPLERS[name].spacing for name in samplers.SAMPLERS}
     assert (own.pop("dpmpp_2m"), own.pop("multistep")) == ("optimal", "multistep")
     assert set(own.values()) == {"uniform"}
 
@@ -391,3 +412,55 @@ def test_only_the_searched_grids_belong_to_a_sampler():
 def test_unknown_sampler():
     with pytest.raises(ValueError, match=r"sampler is one of euler_maruyama.*got 'euler'"):
         samplers.sample("euler", lambda x, t: x, OUProcess(), [1.0, 0.0], jax.random.key(0), (1, 1))
+
+
+@each_sampler
+def test_whether_a_sampler_draws_noise_after_its_start(name, monkeypatch):
+    draws = []
+    monkeypatch.setattr(
+        samplers, "normal", lambda key, shape: draws.append(shape) or jnp.ones(shape)
+    )
+    times = OUProcess().times(4)
+    samplers.SAMPLERS[name](
+        lambda x, t: -x, OUProcess(), times, jax.random.key(0), jnp.ones((2, 3))
+    )
+    assert bool(draws) == samplers.SAMPLERS[name].is_stochastic
+
+
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpmpp_2m"])
+def test_the_order_of_a_deterministic_sampler(name):
+    """The error of the flow of a Gaussian, against its closed form x_t / std(x_t) = x_T / std(x_T),
+    falls with that power of the step."""
+    process, sampler = OUProcess("constant", T=3.0), samplers.SAMPLERS[name]
+
+    def variance(t):
+        return np.exp(-2 * t) * EIGENVALUES + 1 - np.exp(-2 * t)
+
+    def error(num_steps):
+        # Not to 0: every sampler takes a step of first order there.
+        times = np.geomspace(3.0, 0.5, num_steps + 1)
+        with jax.enable_x64(True):
+            score_fn = gaussian_score(process, jnp.asarray(EIGENVALUES))
+            x = jnp.ones((1, len(EIGENVALUES)))
+            (end,) = sampler(score_fn, process, jnp.asarray(times), jax.random.key(0), x)
+        # Heun's method follows x / alpha, and alpha is 1 where it usually ends.
+        end *= process.alpha(0.5) if name == "heun" else 1
+        return np.abs(end - np.sqrt(variance(0.5) / variance(3.0))).max()
+
+    assert np.log2(error(64) / error(128)) == pytest.approx(sampler.order, abs=0.15)
+
+
+def test_multistep_takes_the_steps_that_it_has_weights_for():
+    draw = lambda n: samplers.sample(  # noqa: E731
+        "multistep",
+        lambda x, t: -x,
+        OUProcess(),
+        np.linspace(1, 0, n + 1),
+        jax.random.key(0),
+        (1, 1),
+    )
+    draw(4)
+    with pytest.raises(ValueError, match="multistep takes 4 steps; got 6"):
+        draw(6)
+    with pytest.raises(ValueError, match="multistep takes 4 steps; got 5"):
+        OUProcess().times(5, "multistep")

@@ -12,10 +12,12 @@ from tests import tiny
 from wmgm_jax import data
 from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.runs.metrics_file import read_metrics
-from wmgm_jax.systems.interface import Player, Stage
+from wmgm_jax.systems.interface import Objective, Stage
 from wmgm_jax.training import loop as training
+from wmgm_jax.training import parallel
 from wmgm_jax.training import reporter as metrics
 from wmgm_jax.training import step as train_step
+from wmgm_jax.training.state import init_state
 
 COUNT = 8
 
@@ -34,34 +36,35 @@ def stage_of_two():
         return loss, ({"q_loss": loss}, batch_stats)
 
     return Stage(
+        section="score",
         settings=tiny.get_config().score,
         init=lambda key: ({"p": jnp.zeros(()), "q": jnp.ones(())}, {}),
-        players={"p": Player(p_loss, optimizer), "q": Player(q_loss, optimizer, every=4)},
+        objectives={"p": Objective(p_loss, optimizer), "q": Objective(q_loss, optimizer, every=4)},
         export=lambda params, batch_stats: params,
-        compare=None,
+        generated_and_target=None,
         is_paired=False,
     )
 
 
 def trained(stage, images, per_call):
     """The state after a step an image batch `[COUNT, b, H, W, C]`, and the metrics of each step."""
-    dues = [train_step.due_players(stage, step) for step in range(COUNT)]
+    schedule = [train_step.active_terms(stage, step) for step in range(COUNT)]
     state, everything = first_state(stage), []
     for first in range(0, COUNT, per_call):
         call = slice(first, first + per_call)
-        program = jax.pmap(train_step.make_train_steps(stage, dues[call]), BATCH_AXIS)
+        program = jax.pmap(train_step.make_train_steps(stage, schedule[call]), BATCH_AXIS)
         state, values = program(state, images[call][None])
         everything += values
     return state, everything
 
 
 def first_state(stage):
-    init = jax.jit(functools.partial(train_step.init_state, stage, {}))
-    return training.replicate(init(jax.random.key(0)))
+    init = jax.jit(functools.partial(init_state, stage, {}))
+    return parallel.replicate(init(jax.random.key(0)))
 
 
 def test_several_steps_a_call_are_those_steps(monkeypatch):
-    """q moves at the first step of a call, at none, or at two; the loop runs, or is written out."""
+    """q is updated at the first step of a call, at none, or at two. Loops run, or are unrolled."""
     stage = stage_of_two()
     images = np.random.default_rng(0).integers(0, 256, (COUNT, 4, 2, 2, 1), np.uint8)
     expected = trained(stage, images, 1)
@@ -72,13 +75,13 @@ def test_several_steps_a_call_are_those_steps(monkeypatch):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), actual, expected)
 
 
-@pytest.mark.parametrize("dues", [[("p", "q")], [("p", "q"), ("p",), ("p",)]])
-def test_no_loop_runs_around_gradients_on_a_cpu(dues, monkeypatch):
+@pytest.mark.parametrize("schedule", [[("p", "q")], [("p", "q"), ("p",), ("p",)]])
+def test_no_loop_runs_around_gradients_on_a_cpu(schedule, monkeypatch):
     """Not even of one turn: those of convolutions would be slow in it."""
     step = lambda state, images: (state + jnp.sum(images), {})  # noqa: E731
-    monkeypatch.setattr(train_step, "make_train_step", lambda stage, due: step)
-    program = jax.jit(train_step.make_train_steps(None, dues))
-    assert "while" not in program.lower(0.0, jnp.zeros((len(dues), 1))).as_text()
+    monkeypatch.setattr(train_step, "make_train_step", lambda stage, active: step)
+    program = jax.jit(train_step.make_train_steps(None, schedule))
+    assert "while" not in program.lower(0.0, jnp.zeros((len(schedule), 1))).as_text()
 
 
 def test_a_call_writes_the_state_where_it_was():
@@ -88,7 +91,7 @@ def test_a_call_writes_the_state_where_it_was():
     source = data.open_source(source="embedded", split="train", image_size=(8, 8), channels=3)
     run, stage = types.SimpleNamespace(config=config, train=source), stage_of_two()
     state = first_state(stage)
-    (program,) = training._compile_steps(run, "two", stage, state).values()
+    (program,) = training.compile_calls(run, "two", stage, 0, state).values()
     memory = program.memory_analysis()
     assert memory.alias_size_in_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
@@ -100,8 +103,7 @@ def test_the_share_of_time_that_waits_for_images(tmp_path, monkeypatch):
     reporter = metrics.Reporter(tmp_path, "two", stage_of_two(), first_step=0)
     with reporter.waiting():
         now[0] += 2
-    with reporter.paused():
-        now[0] += 100
+    reporter.outside(lambda seconds: now.__setitem__(0, now[0] + seconds))(100)
     now[0] += 6
     reporter.add(0, [{"p_loss": jnp.zeros(1)}, {"p_loss": jnp.ones(1)}])
     reporter.report()

@@ -25,8 +25,10 @@ from wmgm_jax.losses import nonsaturating
 from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator
 from wmgm_jax.networks.wavediff import AdaptiveGroupNorm, FrequencyDown, FrequencyUp, split
 from wmgm_jax.systems import wavediff
-from wmgm_jax.systems.interface import Batch, Penalty, Player, Sampling, Stage
+from wmgm_jax.systems.interface import Batch, LazyRegularizer, Objective, Sampling, Stage
+from wmgm_jax.systems.wavediff import WaveDiff
 from wmgm_jax.training import step as train_step
+from wmgm_jax.training.state import init_state
 
 COUNT = 20_000
 
@@ -193,7 +195,7 @@ def test_losses_of_one_step_by_hand():
     config = get_config("wavediff")
     config.wavediff.update({"denoising_steps": 1, "reconstruction_weight": 3.0, "r1_weight": 0.5})
     config.sampling.num_steps = 1
-    model = wavediff._WaveDiff(config)
+    model = WaveDiff(config, "float32")
     model.generator = Stub(lambda y, z, t: jnp.full_like(y, 0.3))
     model.discriminator = Stub(
         lambda before, y, t: 5 * t * before.mean((1, 2, 3)) + 0 * y.sum((1, 2, 3)) ** 2
@@ -219,9 +221,9 @@ def test_losses_of_one_step_by_hand():
 
 
 def test_every_step_of_the_chain_is_trained():
-    model = wavediff._WaveDiff(get_config("wavediff"))
+    model = WaveDiff(get_config("wavediff"), "float32")
     images = jnp.zeros((400, 16, 16, 3))
-    batch = Batch(images, keys_of(400), model.measure([]))
+    batch = Batch(images, keys_of(400), model.compute_statistics([]))
     y0, before, y, t = jax.jit(model.noised)(batch, batch.keys)
     assert y0.shape == before.shape == y.shape == (400, 8, 8, 12)
     assert np.bincount(t, minlength=6) == pytest.approx([0, 100, 100, 100, 100, 0], abs=40)
@@ -233,7 +235,7 @@ def test_every_step_of_the_chain_is_trained():
 def test_sampling_ends_with_what_the_generator_returns():
     """An image for the first half of the batch, a draw of z for the other."""
     config = get_config("wavediff")
-    model, keys = wavediff._WaveDiff(config), keys_of(4)
+    model, keys = WaveDiff(config, "float32"), keys_of(4)
     image = jnp.asarray(random_images(1) / 127.5 - 1, jnp.float32)
     y0 = wavediff.to_coefficients(image, 1)
     is_first = (jnp.arange(4) < 2)[:, None, None, None]
@@ -266,8 +268,8 @@ def test_coefficients_are_wavelet_packets(levels):
     np.testing.assert_allclose(y, np.concatenate(expected, -1), atol=1e-6)
     np.testing.assert_allclose(wavediff.to_images(y, levels), images, atol=1e-6)
     # By "range" they are between -1 and 1, which they reach.
-    model = wavediff._WaveDiff(tiny(**{"wavediff.levels": levels}))
-    statistics = model.measure([])
+    model = WaveDiff(tiny(**{"wavediff.levels": levels}), "float32")
+    statistics = model.compute_statistics([])
     assert np.all(statistics["mean"] == 0)
     for extreme in (jnp.where(images > 0, 1.0, -1.0), jnp.ones_like(images)):
         largest = np.abs(wavediff.to_coefficients(extreme, levels) / statistics["std"]).max()
@@ -277,8 +279,8 @@ def test_coefficients_are_wavelet_packets(levels):
 def test_unit_scale_is_measured_over_all_batches():
     images = random_images(7)
     images[:5] //= 4
-    model = wavediff._WaveDiff(tiny(**{"wavediff.normalisation": "unit"}))
-    statistics = model.measure([images[:5], images[5:]])
+    model = WaveDiff(tiny(**{"wavediff.normalisation": "unit"}), "float32")
+    statistics = model.compute_statistics([images[:5], images[5:]])
     y = np.asarray(wavediff.to_coefficients(images / 127.5 - 1, 1))
     y = (y - statistics["mean"]) / statistics["std"]
     np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
@@ -488,7 +490,7 @@ def test_an_image_depends_on_its_own_key_alone():
     stage = systems.build(config).stages["wavediff"]
     params, batch_stats = jax.eval_shape(stage.init, key)
     params = stage.export(randomised(params), batch_stats)
-    params["statistics"] = systems.build(config).measure([])
+    params["statistics"] = systems.build(config).compute_statistics([])
     sample_fn = wmgm_jax.make_sample_fn(config)
     many, one = sample_fn(params, key, 3), sample_fn(params, key, 1)
     assert many.shape == (3, 16, 16, 3)
@@ -540,13 +542,13 @@ def test_settings_that_cannot_work(changes, expected):
         tiny(**changes)
 
 
-def test_a_step_moves_both_players_and_the_average_of_the_generator():
+def test_a_step_updates_both_networks_and_the_ema_of_the_generator():
     """In the space of pixels, where no Haar level is split off."""
     config = tiny(**FLAT, **{"wavediff.levels": 0})
     (before, after), (metrics,) = train_steps(config, "wavediff", 1)
-    for player in ("generator", "discriminator"):
-        assert moved(before.params[player], after.params[player])
-    assert set(after.average[0]) == {"generator"}
+    for name in ("generator", "discriminator"):
+        assert moved(before.params[name], after.params[name])
+    assert set(after.ema[0]) == {"generator"}
     # The first decay is 1 / 10.
     expected = jax.tree.map(
         lambda old, new: 0.1 * old + 0.9 * new,
@@ -555,20 +557,20 @@ def test_a_step_moves_both_players_and_the_average_of_the_generator():
     )
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, atol=1e-6),
-        after.average[0]["generator"],
+        after.ema[0]["generator"],
         expected,
     )
     assert metrics.keys() >= {"generator_loss", "discriminator_loss", "r1", "reconstruction"}
     assert all(np.isfinite(value).all() for value in metrics.values())
     stage = systems.build(config).stages["wavediff"]
-    assert [train_step.due_players(stage, step) for step in range(3)] == [
+    assert [train_step.active_terms(stage, step) for step in range(3)] == [
         ("discriminator", "generator", "r1"),
         ("discriminator", "generator"),
         ("discriminator", "generator", "r1"),
     ]
 
 
-def test_a_penalty_joins_the_loss_of_its_player_when_it_is_due():
+def test_a_lazy_regularizer_is_added_to_its_objective_when_it_is_active():
     """The slope of p's loss is 3, and 10 more at every second step; that of q's is 1."""
 
     def linear(slope, name):
@@ -579,29 +581,30 @@ def test_a_penalty_joins_the_loss_of_its_player_when_it_is_due():
 
     optimizer = tiny().wavediff.generator_optimizer
     stage = Stage(
+        section="wavediff",
         settings=tiny().wavediff,
         init=lambda key: ({"p": jnp.zeros(()), "q": jnp.zeros(())}, {}),
-        players={
-            "p": Player(linear(3.0, "p_loss"), optimizer),
-            "q": Player(lambda params, *_: (params["q"], ({}, {})), optimizer, every=3),
+        objectives={
+            "p": Objective(linear(3.0, "p_loss"), optimizer),
+            "q": Objective(lambda params, *_: (params["q"], ({}, {})), optimizer, every=3),
         },
         export=lambda params, batch_stats: params,
-        compare=None,
+        generated_and_target=None,
         is_paired=False,
-        penalties={"more": Penalty("p", linear(10.0, "more"), every=2)},
+        regularizers={"more": LazyRegularizer("p", linear(10.0, "more"), every=2)},
     )
     assert train_step.period(stage) == 6
-    dues = [train_step.due_players(stage, step) for step in range(4)]
-    assert dues == [("p", "q", "more"), ("p",), ("p", "more"), ("p", "q")]
-    state = train_step.init_state(stage, {}, jax.random.key(0))
+    schedule = [train_step.active_terms(stage, step) for step in range(4)]
+    assert schedule == [("p", "q", "more"), ("p",), ("p", "more"), ("p", "q")]
+    state = init_state(stage, {}, jax.random.key(0))
     images = jnp.zeros((1, 2, 2, 2, 1))
-    for due in dues[:2]:
-        step = jax.vmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
+    for active in schedule[:2]:
+        step = jax.vmap(train_step.make_train_step(stage, active), axis_name=BATCH_AXIS)
         _, metrics = step(jax.tree.map(lambda x: x[None], state), images)
-        assert metrics["p_gradient_norm"] == pytest.approx(13.0 if "more" in due else 3.0)
-        assert ("more" in metrics) == ("more" in due)
+        assert metrics["p_gradient_norm"] == pytest.approx(13.0 if "more" in active else 3.0)
+        assert ("more" in metrics) == ("more" in active)
         assert metrics.get("q_gradient_norm", 1.0) == pytest.approx(1.0)
-        assert ("q_gradient_norm" in metrics) == ("q" in due)
+        assert ("q_gradient_norm" in metrics) == ("q" in active)
 
 
 # --- the configs ---------------------------------------------------------------------------------

@@ -19,9 +19,10 @@ from wmgm_jax.core.errors import UserError
 from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.systems import scores
 from wmgm_jax.systems.interface import Sampling
-from wmgm_jax.training import loop as training
+from wmgm_jax.training import parallel
 from wmgm_jax.training import step as train_step
 from wmgm_jax.training.optimizer import make_optimizer
+from wmgm_jax.training.state import init_state
 
 
 def tiny(**changes):
@@ -40,7 +41,7 @@ def random_images(count=8, seed=0):
 def random_params(config, seed=0):
     """A model whose every parameter is random, so that no zero hides a path."""
     system = systems.build(config)
-    params = {"statistics": system.measure([random_images()])}
+    params = {"statistics": system.compute_statistics([random_images()])}
     for stage in system.stages.values():
         params |= stage.export(*jax.jit(stage.init)(jax.random.key(seed)))
     leaves, structure = jax.tree.flatten(
@@ -113,7 +114,7 @@ def test_a_sampler_brings_its_own_spacing(monkeypatch):
     asked = []
     nothing = functools.partial(lambda asked, sampling: asked.append(sampling), asked)
     system = types.SimpleNamespace(make_draw=nothing)
-    monkeypatch.setattr(systems, "build", lambda config: system)
+    monkeypatch.setattr(systems, "build", lambda config, dtype: system)
     config = tiny(**{"sampling.sampler": "ddim", "sampling.spacing": "quadratic"})
     for arguments in ({}, {"sampler": "ddim"}, {"sampler": "heun"}, {"spacing": "logsnr"}):
         wmgm_jax.make_sample_fn(config, 3, **arguments)
@@ -141,7 +142,7 @@ def test_algorithm_2_by_hand():
     params, key = random_params(config), jax.random.key(3)
     image = wmgm_jax.make_sample_fn(config)(params, key, 1)
 
-    system = systems.wmgm._WMGM(config)
+    system = systems.build(config)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(1))
     fold = jax.vmap(jax.random.fold_in, (0, None))
     statistics = params["statistics"]
@@ -155,7 +156,7 @@ def test_algorithm_2_by_hand():
     for k in (2, 1):
         z = jax.random.normal(fold(fold(keys, 1), k)[0], low.shape[1:])[None]
         normalised = (low - statistics["low_mean"][k]) / statistics["low_std"][k]
-        output = system.generator.apply(
+        output = system.msal.generator.apply(
             {"params": params["generator"], "batch_stats": params["batch_stats"][f"scale_{k}"]},
             jnp.concatenate([normalised, z], -1),
             False,
@@ -213,16 +214,16 @@ def train_steps(config, stage_name, count):
     system = systems.build(config)
     stage = system.stages[stage_name]
     images = random_images(stage.settings.batch_size)
-    statistics = system.measure([images])
-    init = jax.jit(functools.partial(train_step.init_state, stage))
+    statistics = system.compute_statistics([images])
+    init = jax.jit(functools.partial(init_state, stage))
     first = init(statistics, jax.random.key(0))
     step_fns = {
         due: jax.pmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
-        for due in {train_step.due_players(stage, step) for step in range(count)}
+        for due in {train_step.active_terms(stage, step) for step in range(count)}
     }
-    states, metrics = [training.replicate(first)], []
+    states, metrics = [parallel.replicate(first)], []
     for step in range(count):
-        step_fn = step_fns[train_step.due_players(stage, step)]
+        step_fn = step_fns[train_step.active_terms(stage, step)]
         state, values = step_fn(states[-1], images[None])
         states.append(state)
         metrics.append(values)
@@ -233,7 +234,7 @@ def moved(before, after):
     return not jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), before, after))
 
 
-def test_each_player_moves_when_it_is_due():
+def test_each_objective_is_updated_when_it_is_active():
     states, metrics = train_steps(tiny(**{"msal.discriminator_every": 2}), "msal", 3)
     for step, (before, after) in enumerate(itertools.pairwise(states)):
         assert moved(before.params["generator"], after.params["generator"])
@@ -241,7 +242,7 @@ def test_each_player_moves_when_it_is_due():
             step % 2 == 0
         )
         assert ("discriminator_loss" in metrics[step]) == (step % 2 == 0)
-    assert set(states[-1].average[0]) == {"generator"}
+    assert set(states[-1].ema[0]) == {"generator"}
     assert int(states[-1].step) == 3
 
 
@@ -249,7 +250,7 @@ def test_each_player_moves_when_it_is_due():
 def test_learning_without_a_discriminator(learning, shared):
     config = tiny(**{"msal.learning": learning, "msal.shared": shared})
     (before, after), (metrics,) = train_steps(config, "msal", 1)
-    assert set(after.params) == set(after.opt_state) == set(after.average[0]) == {"generator"}
+    assert set(after.params) == set(after.opt_state) == set(after.ema[0]) == {"generator"}
     assert moved(before.params["generator"], after.params["generator"])
     # Eq. 21 without its last term.
     expected = sum(
@@ -266,12 +267,12 @@ def test_learning_without_a_discriminator(learning, shared):
 
     # From the true low bands, and from a key alone.
     system = systems.build(config)
-    params = system.stages["msal"].export(*after.average) | {"statistics": after.statistics}
+    params = system.stages["msal"].export(*after.ema) | {"statistics": after.statistics}
     images, keys = to_unit_range(random_images(3)), jax.random.split(jax.random.key(0), 3)
     rebuilt = jax.jit(system.reconstruct)(params, keys, images)
     np.testing.assert_allclose(wavelets.low(rebuilt, 2), wavelets.low(images, 2), atol=1e-4)
     assert np.abs(rebuilt - images).max() > 0.1
-    calls = system.evaluations(Sampling.of(config))
+    calls = system.network_calls(Sampling.of(config))
     assert sum("generator" in call.network for call in calls) == 2
     params |= jax.eval_shape(system.stages["score"].init, keys[0])[0]
     sample_fn = wmgm_jax.make_sample_fn(config)
@@ -336,7 +337,7 @@ def test_the_moving_average():
         )
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, atol=1e-6),
-        states[-1].average[0]["score"],
+        states[-1].ema[0]["score"],
         expected,
     )
 
@@ -383,13 +384,13 @@ def test_a_few_steps_lower_the_loss(stage):
     system = systems.build(config)
     built = system.stages[stage]
     images = np.broadcast_to(random_images(1), (8, 16, 16, 3))
-    init = jax.jit(functools.partial(train_step.init_state, built))
-    state = init(system.measure([images]), jax.random.key(0))
-    state = training.replicate(state)
-    player = next(iter(built.players))
-    step_fn = jax.pmap(train_step.make_train_step(built, (player,)), axis_name=BATCH_AXIS)
+    init = jax.jit(functools.partial(init_state, built))
+    state = init(system.compute_statistics([images]), jax.random.key(0))
+    state = parallel.replicate(state)
+    objective = next(iter(built.objectives))
+    step_fn = jax.pmap(train_step.make_train_step(built, (objective,)), axis_name=BATCH_AXIS)
     losses = []
     for _ in range(60):
         state, metrics = step_fn(state, images[None])
-        losses.append(float(metrics[f"{player}_loss"][0]))
+        losses.append(float(metrics[f"{objective}_loss"][0]))
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])

@@ -9,15 +9,15 @@ from types import MappingProxyType
 
 from tests import tiny
 from wmgm_jax import cli
+from wmgm_jax.config import registry
 
 
 def system_config(config, system, choice=MappingProxyType({})):
     small = tiny.get_config(system)
     small.update_from_flattened_dict(choice)
     small.seed = config.seed
-    for section in ("score", "details", "msal", "wavediff"):
-        if section in small:
-            small[section].num_steps = 2
+    for section in registry.settings_of(system).sections():
+        small[section].num_steps = 2
     small.sampling.num_steps = 2
     if system == "wavediff":
         small.wavediff.denoising_steps = 2
@@ -34,5 +34,5 @@ if __name__ == "__main__":
             module.ROWS = {name: module.ROWS[name] for name in ("MS-OL", "SS-SL")}
         module.comparison.system_config = system_config
         # Counting takes as long as training, and has tests of its own.
-        module.comparison._flops = lambda settings, stage, due: 1e12
+        module.comparison._flops = lambda settings, stage, active: 1e12
     cli.run(module.main)

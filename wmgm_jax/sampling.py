@@ -125,9 +125,7 @@ def _make_draw(config, num_steps, sampler, spacing):
     defaults = Sampling.of(config)
     if spacing is None:
         spacing = defaults.spacing if sampler in (None, defaults.sampler) else ""
-    config = config.copy_and_resolve_references()
-    config.train.dtype = config.sampling.dtype or config.train.dtype
-    draw = systems.build(config).make_draw(
+    draw = systems.build(config, dtype=config.sampling.dtype).make_draw(
         Sampling(
             defaults.sampler if sampler is None else sampler,
             defaults.num_steps if num_steps is None else num_steps,

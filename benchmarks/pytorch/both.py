@@ -16,7 +16,7 @@ from benchmarks.pytorch.checkouts import Code
 from benchmarks.pytorch.loops import draw, schedule
 from benchmarks.systems import PAPER, drawing
 from wmgm_jax import runs, systems
-from wmgm_jax.core.random import fold_in_each, normal
+from wmgm_jax.core.random import fold_in, normal
 from wmgm_jax.diffusion.process import OUProcess
 from wmgm_jax.networks import Discriminator
 from wmgm_jax.runs import untrained
@@ -52,7 +52,7 @@ class Both:
         self.system = systems.build(config)
         shape = (batch_size, *config.data.image_size, self.channels)
         self.pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        self.statistics = self.system.measure([self.pixels])
+        self.statistics = self.system.compute_statistics([self.pixels])
         self.process = OUProcess(config.process.schedule, config.process.T)
 
         score, _ = untrained.parameters(self.system.stages["score"])
@@ -75,7 +75,7 @@ class Both:
 
     def passes(self) -> Iterator[Comparison]:
         """A pass of every network by itself; sampling prepares them first, for all its passes."""
-        score, *generators = self.system.evaluations(PAPER)
+        score, *generators = self.system.network_calls(PAPER)
         level = np.linspace(10, 990, self.batch_size, dtype=np.float32)
         inputs = self.normal(self.levels, self.channels), level
         yield self.forward("score", score.apply, {"params": self.score}, inputs)
@@ -165,11 +165,11 @@ class Both:
     def noise(self, key: jax.Array) -> Iterator[np.ndarray]:
         """What our program draws, in the order in which it is needed."""
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(self.images))
-        low_keys, detail_keys = fold_in_each(keys, 0), fold_in_each(keys, 1)
+        low_keys, detail_keys = fold_in(keys, 0), fold_in(keys, 1)
         for index in (_STEPS + 1, *range(_STEPS - 1)):
-            yield self.drawn(fold_in_each(low_keys, index), self.levels)
+            yield self.drawn(fold_in(low_keys, index), self.levels)
         for k in range(self.levels, 0, -1):
-            yield self.drawn(fold_in_each(detail_keys, k), k)
+            yield self.drawn(fold_in(detail_keys, k), k)
 
     def drawn(self, keys: jax.Array, k: int) -> np.ndarray:
         height, width = self.config.data.image_size

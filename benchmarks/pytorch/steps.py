@@ -38,8 +38,8 @@ def score_step(both: Both) -> Comparison:
 
 def generator_step(both: Both) -> Comparison:
     stage, settings = both.system.stages["msal"], both.config.msal
-    due = ("generator",)
-    if due not in training.kinds(stage):
+    active = ("generator",)
+    if active not in training.kinds(stage):
         raise UserError("--config.msal.discriminator_every must be above 1 to compare")
     theirs, discriminators = {}, both.copies("discriminator")
     for layout, network in both.copies("generator").items():
@@ -55,7 +55,7 @@ def generator_step(both: Both) -> Comparison:
         )
         theirs[layout] = _trained(both, network, "generator", loss)
     what = f"step of the generator, {both.batch_size} images"
-    return Comparison(what, _our_step(both, stage, due), theirs)
+    return Comparison(what, _our_step(both, stage, active), theirs)
 
 
 def _scales(both: Both, layout: str) -> list[dict[str, Any]]:
@@ -73,15 +73,15 @@ def _scales(both: Both, layout: str) -> list[dict[str, Any]]:
     ]
 
 
-def _our_step(both: Both, stage: Stage, due: tuple[str, ...]) -> Callable[[], Any]:
-    programs = training.steps(stage, [due], both.statistics, both.pixels, "float32")
-    return programs[due].call
+def _our_step(both: Both, stage: Stage, active: tuple[str, ...]) -> Callable[[], Any]:
+    programs = training.steps(stage, [active], both.statistics, both.pixels, "float32")
+    return programs[active].call
 
 
 def _trained(
-    both: Both, network: torch.nn.Module, player: str, loss: Callable
+    both: Both, network: torch.nn.Module, objective: str, loss: Callable
 ) -> Callable[[], torch.Tensor]:
-    stage = "score" if player == "score" else "msal"
+    stage = "score" if objective == "score" else "msal"
     settings = both.system.stages[stage].settings
-    optimizer = both.system.stages[stage].players[player].optimizer
+    optimizer = both.system.stages[stage].objectives[objective].optimizer
     return tensors.finished(training_step(network, optimizer, settings.ema_decay, loss))

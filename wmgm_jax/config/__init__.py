@@ -1,5 +1,12 @@
 """Settings: every default, and the checks that a config must pass."""
 
-from wmgm_jax.config.defaults import SECTIONS, arguments, base, different, leaves, sibling
+import importlib
+import pkgutil
 
-__all__ = ["SECTIONS", "arguments", "base", "different", "leaves", "sibling"]
+from wmgm_jax.config.defaults import arguments, base, leaves, sibling
+
+__all__ = ["arguments", "base", "leaves", "sibling"]
+
+# Every file of this folder registers the system that it defines.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

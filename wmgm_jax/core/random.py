@@ -1,11 +1,37 @@
-"""Random draws from one key, or from one key an image: an image then depends on its key alone."""
+"""Random draws from one key, or from one key per image.
+
+With a key per image, an image depends on its own key alone: it is the same in any batch and on any
+number of devices.
+"""
+
+import functools
+from typing import overload
 
 import jax
 
 
-def fold_in_each(keys: jax.Array | None, data: int) -> jax.Array | None:
-    """A new key for every example: `[B]` keys, or None, which stays None."""
-    return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
+@overload
+def fold_in(key: jax.Array, *data: jax.Array | int) -> jax.Array: ...
+
+
+@overload
+def fold_in(key: None, *data: jax.Array | int) -> None: ...
+
+
+def fold_in(key, *data):
+    """A new key, made by folding each of `data` in turn into an old one.
+
+    Args:
+        key: one key or `[B]` keys. None, which means no randomness, stays None.
+        data: integers, the same for all keys.
+
+    Returns:
+        As many keys as `key` holds.
+    """
+    if key is None:
+        return None
+    fold = jax.random.fold_in if key.ndim == 0 else jax.vmap(jax.random.fold_in, (0, None))
+    return functools.reduce(fold, data, key)
 
 
 def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -13,10 +39,3 @@ def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     if key.ndim == 0:
         return jax.random.normal(key, shape)
     return jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(key)
-
-
-def fold_in(key: jax.Array, data: jax.Array | int) -> jax.Array:
-    """`jax.random.fold_in` of one key or of `[B]` keys."""
-    if key.ndim == 0:
-        return jax.random.fold_in(key, data)
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(key, data)

@@ -106,7 +106,7 @@ class Chain:
         """
 
         def step(y, t):
-            predict_keys, noise_keys = (fold_in(fold_in(keys, t), i) for i in range(2))
+            predict_keys, noise_keys = (fold_in(keys, t, i) for i in range(2))
             each = jnp.full(len(y), t)
             return self.draw_before(predict(y, each, predict_keys), y, each, noise_keys), None
 

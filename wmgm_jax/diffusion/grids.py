@@ -25,6 +25,8 @@ _MULTISTEP = {
     ),
 }
 
+MULTISTEP_STEPS = tuple(_MULTISTEP)
+
 
 def logsnr(num_steps: int, start: float, sigma_min: float) -> np.ndarray:
     """`[num_steps + 1]`, uniform in log(alpha^2 / sigma^2) from B = `start` down to sigma =
@@ -54,23 +56,32 @@ def optimal(num_steps: int, start: float) -> np.ndarray:
 def multistep(num_steps: int, start: float) -> np.ndarray:
     """`[num_steps + 1]`, the grid that `multistep_weights` belong to, then 0.
 
-    Where there are none it is `optimal`. Where the process ends before the grid begins all of it is
-    shortened, as there, and the weights are no longer the best.
+    Where the process ends before the grid begins, all of it is shortened, as in `optimal`. The
+    weights are then no longer the best.
+
+    Raises:
+        ValueError: a number of steps for which none was searched for.
     """
-    if num_steps not in _MULTISTEP:
-        return optimal(num_steps, start)
-    return _within(start, np.append(_MULTISTEP[num_steps][0], 0.0))
+    return _within(start, np.append(_searched_multistep(num_steps)[0], 0.0))
 
 
-def multistep_weights(num_steps: int) -> np.ndarray | None:
-    """`[num_steps, num_steps]`, c of `samplers.multistep`, which is 0 but for j < i; None where
-    none were searched for."""
-    if num_steps not in _MULTISTEP:
-        return None
+def multistep_weights(num_steps: int) -> np.ndarray:
+    """`[num_steps, num_steps]`, c of `samplers.linear_multistep`, which is 0 but for j < i.
+
+    Raises:
+        ValueError: a number of steps for which none were searched for.
+    """
     weights = np.zeros((num_steps, num_steps))
-    for i, row in enumerate(_MULTISTEP[num_steps][1], start=1):
+    for i, row in enumerate(_searched_multistep(num_steps)[1], start=1):
         weights[i, :i] = row
     return weights
+
+
+def _searched_multistep(num_steps: int) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    if num_steps not in _MULTISTEP:
+        known = " or ".join(map(str, MULTISTEP_STEPS))
+        raise ValueError(f"multistep takes {known} steps; got {num_steps}")
+    return _MULTISTEP[num_steps]
 
 
 def _within(start: float, grid: np.ndarray) -> np.ndarray:

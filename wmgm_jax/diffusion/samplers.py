@@ -1,15 +1,17 @@
 """Reverse processes: from N(0, I) at time T to data at time 0, each one `lax.scan`.
 
 A sampler knows the score as a function `score_fn(x [B, ...], t [B]) -> [B, ...]` and the process
-it reverses, and nothing of networks. Where it speaks of data and noise, they are those that the
-score stands for (Tweedie's formula):
+that it reverses. It knows nothing of networks. The data and the noise that a score stands for are
+(Tweedie's formula)
 
     x_0 = (x + sigma^2 s) / alpha,    eps = -sigma s,    x = alpha x_0 + sigma eps.
 
-Times fall from t to r.
+Times fall from t to r. The facts about a sampler stand above its function, see `Sampler`.
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,66 @@ from wmgm_jax.core.random import fold_in, normal
 from wmgm_jax.diffusion import grids
 from wmgm_jax.diffusion.process import OUProcess, ScoreFunction, Spacing
 
+# (score_fn, process, times `[N + 1]`, key, x_T `[B, ...]`) -> x_0 `[B, ...]`; see `sample`.
+Reverse = Callable[[ScoreFunction, OUProcess, jax.Array, jax.Array, jax.Array], jax.Array]
 
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """A reverse process and the facts about it. Calling it runs it.
+
+    Attributes:
+        name: its key in `SAMPLERS`.
+        reverse: the process.
+        order: of convergence, in the largest step.
+        is_stochastic: whether it draws noise after its start.
+        spacing: of `OUProcess.times`, where nothing else is said: the papers' uniform grid, or a
+            better one where it was searched for.
+        calls_per_step: evaluations of the score a step, but for the last.
+        calls_on_last_step: evaluations of the score on the last step.
+        num_steps: the only numbers of steps that it can take; None for any.
+    """
+
+    name: str
+    reverse: Reverse
+    order: int
+    is_stochastic: bool
+    spacing: Spacing = "uniform"
+    calls_per_step: int = 1
+    calls_on_last_step: int = 1
+    num_steps: tuple[int, ...] | None = None
+
+    def num_function_evaluations(self, num_steps: int) -> int:
+        """How often it evaluates the score in `num_steps` steps."""
+        return self.calls_per_step * (num_steps - 1) + self.calls_on_last_step
+
+    def __call__(
+        self,
+        score_fn: ScoreFunction,
+        process: OUProcess,
+        times: jax.Array,
+        key: jax.Array,
+        x: jax.Array,
+    ) -> jax.Array:
+        """Runs it from x_T, see `sample` for the arguments."""
+        return self.reverse(score_fn, process, times, key, x)
+
+
+SAMPLERS: dict[str, Sampler] = {}
+
+
+def sampler(**facts: Any) -> Callable[[Reverse], Sampler]:
+    """A decorator that makes a `Sampler` of a function and puts it into `SAMPLERS`."""
+
+    def make(reverse: Reverse) -> Sampler:
+        name = reverse.__name__
+        SAMPLERS[name] = Sampler(name, reverse, **facts)
+        return SAMPLERS[name]
+
+    return make
+
+
+@sampler(order=1, is_stochastic=True)
 def euler_maruyama(
     score_fn: ScoreFunction, process: OUProcess, times: jax.Array, key: jax.Array, x: jax.Array
 ) -> jax.Array:
@@ -41,6 +102,7 @@ def euler_maruyama(
     return jax.lax.scan(step, x, inputs)[0]
 
 
+@sampler(order=1, is_stochastic=True)
 def ancestral(
     score_fn: ScoreFunction, process: OUProcess, times: jax.Array, key: jax.Array, x: jax.Array
 ) -> jax.Array:
@@ -66,6 +128,7 @@ def ancestral(
     return jax.lax.scan(step, x, inputs)[0]
 
 
+@sampler(order=1, is_stochastic=False)
 def ddim(
     score_fn: ScoreFunction, process: OUProcess, times: jax.Array, key: jax.Array, x: jax.Array
 ) -> jax.Array:
@@ -85,6 +148,7 @@ def ddim(
     return jax.lax.scan(step, x, (times[:-1], times[1:]))[0]
 
 
+@sampler(order=2, is_stochastic=False, calls_per_step=2)
 def heun(
     score_fn: ScoreFunction, process: OUProcess, times: jax.Array, key: jax.Array, x: jax.Array
 ) -> jax.Array:
@@ -125,6 +189,7 @@ def heun(
     return y
 
 
+@sampler(order=2, is_stochastic=False, spacing="optimal")
 def dpmpp_2m(
     score_fn: ScoreFunction, process: OUProcess, times: jax.Array, key: jax.Array, x: jax.Array
 ) -> jax.Array:
@@ -156,16 +221,21 @@ def dpmpp_2m(
     return x
 
 
+@sampler(order=1, is_stochastic=False, spacing="multistep", num_steps=grids.MULTISTEP_STEPS)
 def multistep(
     score_fn: ScoreFunction, process: OUProcess, times: jax.Array, key: jax.Array, x: jax.Array
 ) -> jax.Array:
-    """`linear_multistep` with the weights that were searched for so few steps, as its grid was
-    (`grids.multistep`); `dpmpp_2m` for a number of steps of which there are none. It draws
-    nothing after its start. One evaluation of the score a step. See `sample` for the arguments."""
-    weights = grids.multistep_weights(len(times) - 1)
-    if weights is None:
-        return dpmpp_2m(score_fn, process, times, key, x)
-    return linear_multistep(score_fn, process, times, jnp.asarray(weights, x.dtype), x)
+    """`linear_multistep` with weights that were searched for together with its grid
+    (`grids.multistep`).
+
+    It draws nothing after its start. One evaluation of the score a step. See `sample` for the
+    arguments.
+
+    Raises:
+        ValueError: a number of steps for which no weights were searched for.
+    """
+    weights = jnp.asarray(grids.multistep_weights(len(times) - 1), x.dtype)
+    return linear_multistep(score_fn, process, times, weights, x)
 
 
 def linear_multistep(
@@ -198,21 +268,22 @@ def linear_multistep(
     return x
 
 
-SAMPLERS: dict[str, Callable] = {
-    sampler.__name__: sampler
-    for sampler in (euler_maruyama, ancestral, ddim, heun, dpmpp_2m, multistep)
-}
+def find(name: str, num_steps: int | None = None) -> Sampler:
+    """The sampler of a name.
 
+    Args:
+        name: a key of `SAMPLERS`.
+        num_steps: how many steps it is to take.
 
-def own_spacing(name: str) -> Spacing:
-    """The spacing of `OUProcess.times` for a sampler for which nothing else is said: the papers',
-    but for those that better grids were searched for."""
-    return {"dpmpp_2m": "optimal", "multistep": "multistep"}.get(name, "uniform")
-
-
-def evaluations(name: str, num_steps: int) -> int:
-    """How often a sampler evaluates the score in `num_steps` steps."""
-    return 2 * num_steps - 1 if name == "heun" else num_steps
+    Raises:
+        ValueError: there is none, or it cannot take so many steps.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}; got {name!r}")
+    allowed = SAMPLERS[name].num_steps
+    if num_steps is not None and allowed is not None and num_steps not in allowed:
+        raise ValueError(f"{name} takes {' or '.join(map(str, allowed))} steps; got {num_steps}")
+    return SAMPLERS[name]
 
 
 def sample(
@@ -239,13 +310,12 @@ def sample(
         float32 of `shape`.
 
     Raises:
-        ValueError: an unknown sampler.
+        ValueError: an unknown sampler, or a number of steps that it cannot take.
     """
-    if name not in SAMPLERS:
-        raise ValueError(f"sampler is one of {', '.join(SAMPLERS)}; got {name!r}")
+    reverse = find(name, num_steps=len(times) - 1)
     times = jnp.asarray(times, jnp.float32)
     x = normal(fold_in(key, len(times)), shape)
-    return SAMPLERS[name](score_fn, process, times, key, x)
+    return reverse(score_fn, process, times, key, x)
 
 
 def _data_and_noise(

@@ -1,6 +1,8 @@
 """The losses of multi-scale adversarial learning (Eq. 21-22), for the bands of one scale."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -72,3 +74,60 @@ def gradient_penalty(
     gradient = jax.grad(lambda x: jnp.sum(critic(x)))(x)
     norm = jnp.sqrt(jnp.sum(gradient**2, axis=(1, 2, 3)) + 1e-12)
     return jnp.mean((norm - 1) ** 2)
+
+
+class Lipschitz(Protocol):
+    """What keeps D Lipschitz, as Eq. 22 supposes.
+
+    Attributes:
+        weight: of the penalties in the loss of D.
+    """
+
+    weight: float
+
+    def critic(self, discriminator: Critic) -> Critic:
+        """D, from the unbounded output of its network."""
+        ...
+
+    def penalties(
+        self, fake: jax.Array, real: jax.Array, keys: jax.Array, critic: Critic
+    ) -> dict[str, jax.Array]:
+        """The penalties on D by name, scalars; `keys` are `[B]`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Sigmoid:
+    """D ends in a sigmoid, which bounds it; the authors' way."""
+
+    weight: float = 0.0
+
+    def critic(self, discriminator: Critic) -> Critic:
+        return lambda x: jax.nn.sigmoid(discriminator(x))
+
+    def penalties(
+        self, fake: jax.Array, real: jax.Array, keys: jax.Array, critic: Critic
+    ) -> dict[str, jax.Array]:
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientPenalty:
+    """D is penalised where its gradient has another norm than 1, see `gradient_penalty`."""
+
+    weight: float
+
+    def critic(self, discriminator: Critic) -> Critic:
+        return discriminator
+
+    def penalties(
+        self, fake: jax.Array, real: jax.Array, keys: jax.Array, critic: Critic
+    ) -> dict[str, jax.Array]:
+        mixing = jax.vmap(jax.random.uniform)(keys)
+        return {"gradient_penalty": gradient_penalty(fake, real, mixing, critic)}
+
+
+LIPSCHITZ: dict[str, Callable[[float], Lipschitz]] = {
+    "sigmoid": lambda penalty_weight: Sigmoid(),
+    "gradient_penalty": GradientPenalty,
+}

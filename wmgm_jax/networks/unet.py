@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wmgm_jax.core.random import fold_in_each
+from wmgm_jax.core.random import fold_in
 from wmgm_jax.networks.convolution import Conv
 from wmgm_jax.networks.layers import Dropout, SelfAttention, group_norm, sinusoidal_embedding
 
@@ -89,7 +89,7 @@ class UNet(nn.Module):
 
         def block(h, multiplier, attend):
             nonlocal blocks_built
-            keys = fold_in_each(dropout_keys, blocks_built) if self.dropout else None
+            keys = fold_in(dropout_keys, blocks_built) if self.dropout else None
             # Else the parameters would be named after the class, which rematerialising changes.
             name = f"ResidualBlock_{blocks_built}"
             blocks_built += 1

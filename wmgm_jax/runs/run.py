@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from wmgm_jax import config as configs
 from wmgm_jax import data, systems
+from wmgm_jax.config import compatibility
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core import files
 from wmgm_jax.core.errors import UserError
@@ -51,12 +51,12 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     """
     run = Run(config, systems.build(config), *open_sources(config), workdir)
     for name in selected_stages(config, run.system):
-        _check_batch(name, run.system.stages[name], len(run.train))
+        _check_batch(run.system.stages[name], len(run.train))
     path = workdir / "config.json"
     if path.exists():
         check_same_model(workdir, config, read_config(workdir))
     if jax.process_index() == 0:
-        files.write_json(path, config.to_dict())
+        files.write_json(path, compatibility.to_json(config))
     return run
 
 
@@ -106,7 +106,7 @@ def check_same_model(workdir: Path, config: ConfigDict, other: ConfigDict) -> No
     Raises:
         UserError: the two do not train the same model.
     """
-    keys = configs.different(config, other)
+    keys = compatibility.different(config, other)
     if not keys:
         return
     named = ", ".join("config." + key for key in keys[:5])
@@ -140,18 +140,18 @@ def check_same_units(workdir: Path, source: data.Source, statistics: Statistics)
             )
 
 
-def _check_batch(name: str, stage: Stage, num_images: int) -> None:
+def _check_batch(stage: Stage, num_images: int) -> None:
     batch_size, accumulate = stage.settings.batch_size, stage.settings.accumulate
     parts = jax.device_count() * accumulate
     if batch_size % parts:
         raise UserError(
-            f"--config.{name}.batch_size={batch_size} must be divisible by {parts}, the "
+            f"--config.{stage.section}.batch_size={batch_size} must be divisible by {parts}, the "
             f"{jax.device_count()} devices times the {accumulate} micro-batches"
         )
     if batch_size > num_images:
         raise UserError(
-            f"--config.{name}.batch_size={batch_size} is more than the {num_images} training "
-            "images: lower it, or add images"
+            f"--config.{stage.section}.batch_size={batch_size} is more than the {num_images} "
+            "training images: lower it, or add images"
         )
 
 
@@ -166,12 +166,12 @@ def read_config(workdir: Path) -> ConfigDict:
         settings = json.loads(path.read_text())
         if not isinstance(settings, dict):
             raise ValueError("it holds no settings")
-        config = ConfigDict(settings)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: {workdir} is not the folder of a run") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     try:
+        config = compatibility.from_json(settings)
         validate(config)
     except UserError as error:
         raise UserError(f"{path} cannot be used: {error}") from error

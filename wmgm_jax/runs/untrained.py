@@ -18,7 +18,7 @@ def model(config: ConfigDict) -> Model:
         params |= stage.export(*parameters(stage))
     shape = (1, *config.data.image_size, config.data.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    params["statistics"] = system.measure([noise])
+    params["statistics"] = system.compute_statistics([noise])
     return Model(config, params, {})
 
 

@@ -1,20 +1,13 @@
 """The systems: what is trained and how an image is drawn, one file each."""
 
-from collections.abc import Callable
+import importlib
+import pkgutil
 
-from ml_collections import ConfigDict
-
-from wmgm_jax.systems import sgm, wavediff, wmgm, wsgm
 from wmgm_jax.systems.interface import System
+from wmgm_jax.systems.registry import build, register
 
-SYSTEMS: dict[str, Callable[[ConfigDict], System]] = {
-    "wmgm": wmgm.build,
-    "sgm": sgm.build,
-    "wsgm": wsgm.build,
-    "wavediff": wavediff.build,
-}
+__all__ = ["System", "build", "register"]
 
-
-def build(config: ConfigDict) -> System:
-    """The system that a validated config names."""
-    return SYSTEMS[config.system](config)
+# Every file of this folder registers what it defines.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

@@ -1,36 +1,35 @@
-"""The diffusion of the coarsest band x_L^S, which every score-based system begins with."""
-
-from collections.abc import Callable
+"""The diffusion of the coarsest band x_L^S, with which every score-based system begins."""
 
 import jax
 from ml_collections import ConfigDict
 
 from wmgm_jax import wavelets
 from wmgm_jax.systems import scores
-from wmgm_jax.systems.interface import Batch, Evaluation, Params, Sampling, Stage
+from wmgm_jax.systems.interface import Batch, Draw, NetworkCall, Sampling, Stage
 from wmgm_jax.systems.statistics import denormalise_low, normalise_low
 
 
 class CoarsestBand:
-    """The stage `score`: the score of the normalised x_L^S; it holds no arrays.
+    """The stage `score`: the score of the normalised x_L^S. It holds no arrays.
 
     Attributes:
         score: the model of that score.
     """
 
-    def __init__(self, config: ConfigDict, levels: int):
+    def __init__(self, config: ConfigDict, dtype: str, levels: int):
         """
         Args:
             config: validated.
+            dtype: in which the network computes.
             levels: S; 0 for the image itself.
         """
         height, width = config.data.image_size
         self._config, self._levels = config, levels
         self.score = scores.build(
-            config, "score", (height // 2**levels, width // 2**levels, config.data.channels)
+            config, dtype, "score", (height // 2**levels, width // 2**levels, config.data.channels)
         )
 
-    def make_draw(self, sampling: Sampling) -> Callable[[Params, jax.Array], jax.Array]:
+    def make_draw(self, sampling: Sampling) -> Draw:
         """Makes the reverse process (Eq. 20): (parameters of the model, keys `[B]`) -> x_L^S,
         `[B, H / 2^S, W / 2^S, C]`."""
         reverse = self.score.make_draw(sampling)
@@ -50,12 +49,12 @@ class CoarsestBand:
             low = wavelets.low(batch.images, levels)
             return normalise_low(low, batch.statistics, levels), None
 
-        def compare(params, keys, images):
+        def generated_and_target(params, keys, images):
             """Drawn and true coarsest bands, in the range of images."""
             return draw(params, keys) / 2**levels, wavelets.low(images, levels) / 2**levels
 
-        return self.score.stage("score", self._config.score, target, compare)
+        return self.score.stage("score", "score", self._config, target, generated_and_target)
 
-    def evaluation(self, sampling: Sampling) -> Evaluation:
+    def network_call(self, sampling: Sampling) -> NetworkCall:
         """The work behind one draw."""
-        return self.score.evaluation("score", sampling)
+        return self.score.network_call("score", sampling)

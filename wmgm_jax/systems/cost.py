@@ -1,4 +1,4 @@
-"""What a config builds: parameters, the work behind one image, bytes. Nothing is allocated."""
+"""What a config costs: parameters, bytes, and FLOPs to sample one image. Nothing is allocated."""
 
 import json
 import math
@@ -8,8 +8,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from wmgm_jax import systems
 from wmgm_jax.systems.interface import Sampling, System
+from wmgm_jax.systems.registry import build
 
 
 def report(config: ConfigDict) -> str:
@@ -22,7 +22,7 @@ def report(config: ConfigDict) -> str:
         Several lines: for every trained network its parameters and their bytes in float32, for
         every network that sampling calls its calls and FLOPs for one image, and the totals.
     """
-    facts = measure(config)
+    facts = summarise(config)
     rows = [("network", "parameters", "MB")]
     for name, count in facts["parameters"].items():
         rows.append((name, f"{count:,}", f"{count * 4 / 1e6:.1f}"))
@@ -36,17 +36,17 @@ def report(config: ConfigDict) -> str:
     return "\n".join([*lines, json.dumps(facts)])
 
 
-def measure(config: ConfigDict) -> dict:
+def summarise(config: ConfigDict) -> dict:
     """The facts of `report` as a tree."""
-    system = systems.build(config)
+    system = build(config)
     parameters = count_parameters(system)
     calls = []
-    for evaluation in system.evaluations(Sampling.of(config)):
+    for call in system.network_calls(Sampling.of(config)):
         calls.append(
             {
-                "network": evaluation.network,
-                "calls": evaluation.count,
-                "flops": evaluation.count * flops(evaluation.apply, *evaluation.arguments),
+                "network": call.network,
+                "calls": call.count,
+                "flops": call.count * flops(call.apply, *call.arguments),
             }
         )
     return {

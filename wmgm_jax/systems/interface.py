@@ -1,13 +1,13 @@
 """What a system is to the training loop, the sampler and the evaluation.
 
-A system is trained in stages that know nothing of one another; a stage is a game of one or more
-players, each a set of parameters that minimises a loss of its own. A diffusion model is a game of
-one player; an adversarial pair is a game of two.
+A system trains in stages that know nothing of one another. A stage minimises one or more
+objectives, each a loss and the parameters that minimise it. A diffusion model has one objective; an
+adversarial pair has two.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -16,6 +16,9 @@ from ml_collections import ConfigDict
 Params = Any
 Statistics = Any
 
+# (parameters of the model, keys `[B]`) -> images `[B, H, W, C]`.
+Draw = Callable[[Params, jax.Array], jax.Array]
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +26,11 @@ class Batch:
     """What a loss sees of one step.
 
     Attributes:
-        images: float32 `[b, H, W, C]` in [-1, 1], or fields in unit range (see `units`), this
-            device's part of the batch.
-        keys: `[b]` keys, one an image, functions of the seed, the step and the image's place in
-            the whole batch; a loss draws all its randomness from them, so that a run does not
-            depend on the number of devices.
-        statistics: the training set's, as `System.measure` returned them.
+        images: float32 `[b, H, W, C]` in unit range, this device's part of the batch.
+        keys: `[b]` keys, one an image. Each is a function of the seed, the step and the image's
+            place in the whole batch. A loss draws all its randomness from them, so that a run does
+            not depend on the number of devices.
+        statistics: the training set's, as `System.compute_statistics` returned them.
     """
 
     images: jax.Array
@@ -36,8 +38,8 @@ class Batch:
     statistics: Statistics
 
 
-# (parameters of all players, batch statistics, batch) -> loss, (metrics, new batch statistics);
-# called inside `jax.pmap` over the axis `layers.BATCH_AXIS`.
+# (parameters by objective, batch-norm statistics, batch) -> loss, (metrics, new batch-norm
+# statistics). Losses are called inside `jax.pmap` over the axis `core.devices.BATCH_AXIS`.
 Loss = Callable[
     [Mapping[str, Params], Params, Batch], tuple[jax.Array, tuple[dict[str, jax.Array], Params]]
 ]
@@ -48,8 +50,7 @@ class Sampling:
     """How a reverse process is run.
 
     Attributes:
-        sampler: a key of `samplers.SAMPLERS`; of WaveDiff, whose chain has one way back,
-            "posterior".
+        sampler: a key of `samplers.SAMPLERS`; "posterior" for WaveDiff's chain.
         num_steps: N, of every reverse process of the system.
         spacing: of the time grid, see `OUProcess.times`; empty for the sampler's own.
     """
@@ -60,39 +61,40 @@ class Sampling:
 
     @classmethod
     def of(cls, config: ConfigDict) -> "Sampling":
-        """What a whole config says."""
+        """The settings of a whole config."""
         settings = config.sampling
         return cls(settings.sampler, settings.num_steps, settings.spacing)
 
 
 @dataclasses.dataclass(frozen=True)
-class Player:
-    """One set of parameters and the loss that it, and it alone, minimises.
+class Objective:
+    """A loss and the parameters that minimise it.
 
     Attributes:
-        loss: differentiated with respect to this player's parameters.
+        loss: differentiated with respect to the parameters of this objective alone.
         optimizer: its section of the config.
-        every: the player moves on every so many-th step.
-        average: whether sampling uses this player, so that a moving average of it is kept.
+        every: the parameters are updated at every so many-th step.
+        ema: whether to keep an exponential moving average of the parameters. Sampling uses it.
     """
 
     loss: Loss
     optimizer: ConfigDict
     every: int = 1
-    average: bool = True
+    ema: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
-class Penalty:
-    """A term that joins the loss of a player at some steps only (lazy regularisation).
+class LazyRegularizer:
+    """A penalty that is added to an objective at some steps only (Karras et al. 2020, lazy
+    regularization, https://arxiv.org/abs/1912.04958).
 
     Attributes:
-        player: whose loss it joins; that player moves at all those steps.
-        loss: the term.
-        every: it counts at every so many-th step.
+        objective: the name of the objective, which is updated at all those steps.
+        loss: the penalty.
+        every: it is added at every so many-th step.
     """
 
-    player: str
+    objective: str
     loss: Loss
     every: int
 
@@ -102,35 +104,36 @@ class Stage:
     """A part of a system that is trained by itself.
 
     Attributes:
-        settings: its section of the config, with `num_steps`, `batch_size`, `accumulate` and
-            `ema_decay`.
-        init: key -> (parameters by player, batch statistics).
-        players: by name, in the order in which they move.
-        export: (averaged parameters by player, averaged batch statistics) -> this stage's entries
-            in the parameters of the model.
-        compare: (this stage's entries and `statistics`, keys `[B]`, images `[B, H, W, C]` in
-            [-1, 1]) -> (what has been learnt so far, what there is to learn), pictures of the same
-            shape `[B, h, w, C]` in [-1, 1].
-        is_paired: whether the i-th picture learnt should be the i-th one there is to learn, and
-            not only one of their kind.
-        penalties: by name, none of which is a player's.
+        section: the name of its section of the config.
+        settings: that section, with `num_steps`, `batch_size`, `accumulate` and `ema_decay`.
+        init: key -> (parameters by objective, batch-norm statistics).
+        objectives: by name, in the order in which they are updated.
+        export: (averaged parameters by objective, averaged batch-norm statistics) -> this stage's
+            entries in the parameters of the model.
+        generated_and_target: (this stage's entries and `statistics`, keys `[B]`, images
+            `[B, H, W, C]` in unit range) -> (what the stage generates, what it should generate),
+            both `[B, h, w, C]` in unit range.
+        is_paired: whether the i-th generated picture should be the i-th target. If not, the two
+            sets should only look alike.
+        regularizers: by name; no objective has the same name.
     """
 
+    section: str
     settings: ConfigDict
     init: Callable[[jax.Array], tuple[dict[str, Params], Params]]
-    players: dict[str, Player]
+    objectives: dict[str, Objective]
     export: Callable[[dict[str, Params], Params], dict[str, Params]]
-    compare: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    generated_and_target: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     is_paired: bool
-    penalties: dict[str, Penalty] = dataclasses.field(default_factory=dict)
+    regularizers: dict[str, LazyRegularizer] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class NetworkCall:
     """Work done to sample one image: a network called `count` times on the same shapes.
 
     Attributes:
-        network: what the tables call it.
+        network: its name in tables.
         count: calls an image.
         apply: the call.
         arguments: abstract arguments of `apply` (`jax.ShapeDtypeStruct`), for a batch of one.
@@ -142,24 +145,52 @@ class Evaluation:
     arguments: tuple[Any, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class System:
-    """A generative model of images `[H, W, C]`.
+class System(Protocol):
+    """A generative model of images `[H, W, C]`, built from a validated config. It holds no arrays.
 
-    Attributes:
-        stages: by name, in the order of training.
-        measure: batches `[B, H, W, C]` of the training set, as a source gives them -> statistics,
-            float32 arrays that become the model's `statistics`.
-        make_draw: how -> a pure function (parameters of the model, keys `[B]`) -> `[B, H, W, C]`
-            in about [-1, 1], each image a function of its own key.
-        reconstruct: (parameters of the model, keys `[B]`, images `[B, H, W, C]` in [-1, 1]) ->
-            the images rebuilt from what the first stage would have generated; None where one
-            stage is all there is.
-        evaluations: how -> the work behind one image.
+    A class implements it, and registers with `systems.register`.
     """
 
-    stages: dict[str, Stage]
-    measure: Callable[[Iterable[np.ndarray]], Statistics]
-    make_draw: Callable[[Sampling], Callable[[Params, jax.Array], jax.Array]]
-    reconstruct: Callable[[Params, jax.Array, jax.Array], jax.Array] | None
-    evaluations: Callable[[Sampling], list[Evaluation]]
+    def __init__(self, config: ConfigDict, dtype: str):
+        """
+        Args:
+            config: validated.
+            dtype: in which the networks compute.
+        """
+        ...
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """By name, in the order of training."""
+        ...
+
+    @property
+    def reconstruct(self) -> Callable[[Params, jax.Array, jax.Array], jax.Array] | None:
+        """(parameters of the model, keys `[B]`, images `[B, H, W, C]` in unit range) -> the images
+        rebuilt from their true coarsest band. None for a system of one stage."""
+        ...
+
+    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
+        """The statistics that normalise what the networks see; they become part of the model.
+
+        Args:
+            batches: `[B, H, W, C]` of the training set, as a source gives them.
+
+        Returns:
+            float32 arrays by name.
+        """
+        ...
+
+    def make_draw(self, sampling: Sampling) -> Draw:
+        """Makes a pure function (parameters of the model, keys `[B]`) -> `[B, H, W, C]`, in about
+        unit range. Each image is a function of its own key.
+
+        Raises:
+            ValueError: an unknown sampler or spacing, or fewer steps than one.
+            UserError: a system that is sampled in one way alone, and not in this one.
+        """
+        ...
+
+    def network_calls(self, sampling: Sampling) -> list[NetworkCall]:
+        """The work behind one image."""
+        ...

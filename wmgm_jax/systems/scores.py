@@ -8,25 +8,30 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from wmgm_jax.config import arguments
-from wmgm_jax.core.random import fold_in_each
+from wmgm_jax.core.random import fold_in
 from wmgm_jax.diffusion import samplers
 from wmgm_jax.diffusion.process import OUProcess, ScoreFunction
 from wmgm_jax.losses.score_matching import score_matching_loss
 from wmgm_jax.networks import UNet, inference
-from wmgm_jax.systems.interface import Batch, Evaluation, Params, Player, Sampling, Stage
+from wmgm_jax.systems.interface import Batch, NetworkCall, Objective, Params, Sampling, Stage
 
-# Times closer to 0 than this share of T are not trained: sigma vanishes there, and the score with
-# it diverges. No sampler evaluates below its last step.
+# Times closer to 0 than this share of T are not trained. Sigma vanishes there and the score
+# diverges. No sampler calls the network below its last step.
 _SHORTEST_TIME = 1e-4
 
 
 def build(
-    config: ConfigDict, section: str, shape: tuple[int, int, int], condition_channels: int = 0
+    config: ConfigDict,
+    dtype: str,
+    section: str,
+    shape: tuple[int, int, int],
+    condition_channels: int = 0,
 ) -> "ScoreModel":
     """The score model of a section of a validated config, with `prediction` and `network`.
 
     Args:
         config: the whole config.
+        dtype: in which the network computes.
         section: the name of the section.
         shape: `(h, w, c)` of one x.
         condition_channels: channels of what the score is conditioned on.
@@ -35,7 +40,7 @@ def build(
     network = UNet(
         out_channels=shape[-1],
         rematerialise=config.train.rematerialise,
-        dtype=jnp.dtype(config.train.dtype),
+        dtype=jnp.dtype(dtype),
         **arguments(settings.network),
     )
     process = OUProcess(config.process.schedule, config.process.T)
@@ -92,19 +97,17 @@ class ScoreModel:
             `(x [B, h, w, c], t [B]) -> -eps / sigma`, of x's shape.
         """
 
-        def evaluate(x, level):
+        def call(x, level):
             return self.network.apply({"params": params}, x, level, dropout_keys)
 
-        return self._score(evaluate, condition)
+        return self._score(call, condition)
 
-    def _score(
-        self, evaluate: Callable[..., jax.Array], condition: jax.Array | None
-    ) -> ScoreFunction:
-        """The score that an evaluation of the network, (x, level) -> output, stands for."""
+    def _score(self, call: Callable[..., jax.Array], condition: jax.Array | None) -> ScoreFunction:
+        """The score that a call of the network, (x, level) -> output, stands for."""
 
         def score_fn(x, t):
             seen = x if condition is None else jnp.concatenate([x, condition], axis=-1)
-            output = evaluate(seen, noise_level(self.process, t))
+            output = call(seen, noise_level(self.process, t))
             alpha, sigma = (
                 value(t)[:, None, None, None] for value in (self.process.alpha, self.process.sigma)
             )
@@ -129,12 +132,12 @@ class ScoreModel:
             condition: `[B, h, w, c']`, or None.
 
         Returns:
-            Scalar, averaged over the batch.
+            A scalar, the mean over the batch.
         """
-        t = jax.vmap(jax.random.uniform)(fold_in_each(keys, 0))
+        t = jax.vmap(jax.random.uniform)(fold_in(keys, 0))
         t = self.process.T * (_SHORTEST_TIME + (1 - _SHORTEST_TIME) * t)
-        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(fold_in_each(keys, 1))
-        score_fn = self.score_function(params, condition, fold_in_each(keys, 2))
+        noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(fold_in(keys, 1))
+        score_fn = self.score_function(params, condition, fold_in(keys, 2))
         return jnp.mean(score_matching_loss(score_fn, self.process, x0, t, noise))
 
     def make_draw(self, sampling: Sampling) -> Callable[..., jax.Array]:
@@ -147,16 +150,13 @@ class ScoreModel:
         Raises:
             ValueError: an unknown sampler or spacing, or fewer steps than one.
         """
-        if sampling.sampler not in samplers.SAMPLERS:
-            names = ", ".join(samplers.SAMPLERS)
-            raise ValueError(f"sampler is one of {names}; got {sampling.sampler!r}")
-        spacing = sampling.spacing or samplers.own_spacing(sampling.sampler)
-        times = self.process.times(sampling.num_steps, spacing)
+        sampler = samplers.find(sampling.sampler, sampling.num_steps)
+        times = self.process.times(sampling.num_steps, sampling.spacing or sampler.spacing)
+        num_calls = sampler.num_function_evaluations(sampling.num_steps)
 
         def draw(params, keys, condition=None):
-            images = len(keys) * samplers.evaluations(sampling.sampler, sampling.num_steps)
-            evaluate = inference.prepared(self.network, {"params": params}, images)
-            score_fn, shape = self._score(evaluate, condition), (len(keys), *self.shape)
+            call = inference.prepared(self.network, {"params": params}, len(keys) * num_calls)
+            score_fn, shape = self._score(call, condition), (len(keys), *self.shape)
             return samplers.sample(sampling.sampler, score_fn, self.process, times, keys, shape)
 
         return draw
@@ -164,18 +164,20 @@ class ScoreModel:
     def stage(
         self,
         name: str,
-        settings: ConfigDict,
+        section: str,
+        config: ConfigDict,
         target: Callable[[Batch], tuple[jax.Array, jax.Array | None]],
-        compare: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+        generated_and_target: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
         is_paired: bool = False,
     ) -> Stage:
         """The training of this model by itself.
 
         Args:
-            name: of the stage, of its one player and of its entry in the model's parameters.
-            settings: the stage's section of the config.
+            name: of the stage, of its one objective and of its entry in the model's parameters.
+            section: of the config, with the settings of the stage.
+            config: the whole config.
             target: batch -> (x0, condition or None), as `loss` takes them.
-            compare, is_paired: see `Stage`.
+            generated_and_target, is_paired: see `Stage`.
         """
 
         def loss(params, batch_stats, batch):
@@ -183,20 +185,21 @@ class ScoreModel:
             return value, ({f"{name}_loss": value}, batch_stats)
 
         return Stage(
-            settings=settings,
+            section=section,
+            settings=config[section],
             init=lambda key: ({name: self.init(key)}, {}),
-            players={name: Player(loss, settings.optimizer)},
+            objectives={name: Objective(loss, config[section].optimizer)},
             export=lambda params, batch_stats: {name: params[name]},
-            compare=compare,
+            generated_and_target=generated_and_target,
             is_paired=is_paired,
         )
 
-    def evaluation(self, name: str, sampling: Sampling) -> Evaluation:
-        """The work behind one draw: one pass of the network an evaluation of the score."""
+    def network_call(self, name: str, sampling: Sampling) -> NetworkCall:
+        """The work behind one draw: a call of the network for each evaluation of the score."""
         inputs = self._inputs()
         params = jax.eval_shape(self.network.init, jax.random.key(0), *inputs)
-        count = samplers.evaluations(sampling.sampler, sampling.num_steps)
-        return Evaluation(name, count, self.network.apply, (params, *inputs))
+        count = samplers.find(sampling.sampler).num_function_evaluations(sampling.num_steps)
+        return NetworkCall(name, count, self.network.apply, (params, *inputs))
 
     def _inputs(self) -> tuple[jax.Array, jax.Array]:
         height, width, channels = self.shape

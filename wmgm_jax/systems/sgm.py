@@ -5,20 +5,35 @@
 It is the diffusion of the coarsest band with no scale split off, S = 0.
 """
 
+from collections.abc import Iterable
+
+import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax.systems.coarsest import CoarsestBand
-from wmgm_jax.systems.interface import System
+from wmgm_jax.systems.interface import Draw, NetworkCall, Sampling, Statistics
+from wmgm_jax.systems.registry import register
 from wmgm_jax.systems.statistics import compute_statistics
 
 
-def build(config: ConfigDict) -> System:
-    """The system of a validated config with `system = "sgm"`."""
-    image = CoarsestBand(config, levels=0)
-    return System(
-        stages={"score": image.stage()},
-        measure=lambda batches: compute_statistics(batches, levels=0),
-        make_draw=image.make_draw,
-        reconstruct=None,
-        evaluations=lambda sampling: [image.evaluation(sampling)],
-    )
+@register("sgm")
+class SGM:
+    """See `System`."""
+
+    reconstruct = None
+
+    def __init__(self, config: ConfigDict, dtype: str):
+        self.image = CoarsestBand(config, dtype, levels=0)
+        self.stages = {"score": self.image.stage()}
+
+    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
+        """See `statistics.compute_statistics`; there is no detail band."""
+        return compute_statistics(batches, levels=0)
+
+    def make_draw(self, sampling: Sampling) -> Draw:
+        """The reverse process of the image."""
+        return self.image.make_draw(sampling)
+
+    def network_calls(self, sampling: Sampling) -> list[NetworkCall]:
+        """N calls of the score network."""
+        return [self.image.network_call(sampling)]

@@ -3,19 +3,21 @@
     y_0 = the coefficients of the image;  y_0, ..., y_T: see `chain`
     image <- y_T ~ N(0, I);  for t = T..1:  y_{t-1} ~ q(y_{t-1} | y_t, y_0 = G(y_t, z, t))
 
-https://arxiv.org/abs/2211.16152. One stage, `wavediff`, of two players. D judges (y_{t-1}, y_t, t),
-real where both are noised data and fake where y_{t-1} is drawn by way of G; G minimises
+https://arxiv.org/abs/2211.16152. It trains one stage, `wavediff`, of two objectives. D judges
+(y_{t-1}, y_t, t): real pairs are noised data, fake ones have a y_{t-1} drawn by way of G. G
+minimises
 
     L^G = -log D(y'_{t-1}, y_t, t) + lambda |y'_0 - y_0|_1
 
-and R1, of D at real y_{t-1}, joins D's loss at every so many-th step. With no level split off,
-`wavediff.levels = 0`, y_0 are the pixels; DDGAN (Xiao et al. 2022,
+and R1, of D at real y_{t-1}, is added to D's loss at every so many-th step. With no level split
+off, `wavediff.levels = 0`, y_0 are the pixels. DDGAN (Xiao et al. 2022,
 https://arxiv.org/abs/2112.07804) is that with lambda = 0.
 
 The second level splits all bands of the first, so that all coefficients lie on one grid. With
-`wavediff.normalisation = "range"` all are divided by 2 a level, as in the authors' release, so that
-each lies in [-1, 1] where the image does: details are faint, and drowned in the noise of every y_t
-but y_0. With "unit" each has mean 0 and unit scale over the training set, as in the other systems.
+`wavediff.normalisation = "range"` coefficients are divided by 2 a level, as in the authors'
+release. They then lie in [-1, 1] as the image does, but details are faint, and the noise of every
+y_t with t > 0 drowns them. With "unit" each channel has mean 0 and unit scale over the training
+set, as in the other systems.
 """
 
 from collections.abc import Iterable
@@ -28,7 +30,7 @@ from ml_collections import ConfigDict
 from wmgm_jax import wavelets
 from wmgm_jax.config import arguments
 from wmgm_jax.core.errors import UserError
-from wmgm_jax.core.random import fold_in_each, normal
+from wmgm_jax.core.random import fold_in, normal
 from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.diffusion.chain import Chain
 from wmgm_jax.diffusion.process import OUProcess
@@ -36,32 +38,21 @@ from wmgm_jax.losses import nonsaturating
 from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator, inference
 from wmgm_jax.systems.interface import (
     Batch,
-    Evaluation,
+    Draw,
+    LazyRegularizer,
+    NetworkCall,
+    Objective,
     Params,
-    Penalty,
-    Player,
     Sampling,
     Stage,
     Statistics,
-    System,
 )
+from wmgm_jax.systems.registry import register
 from wmgm_jax.systems.statistics import SMALLEST_STD
 
 # What a key is for, so that no two draws share one. R1 is of the data that the discriminator sees.
 _GENERATOR, _DISCRIMINATOR = range(2)
 _TIME, _PAIR, _Z, _BEFORE = range(4)
-
-
-def build(config: ConfigDict) -> System:
-    """The system of a validated config with `system = "wavediff"`."""
-    model = _WaveDiff(config)
-    return System(
-        stages={"wavediff": model.stage()},
-        measure=model.measure,
-        make_draw=model.make_draw,
-        reconstruct=None,
-        evaluations=model.evaluations,
-    )
 
 
 def to_coefficients(images: jax.Array, levels: int) -> jax.Array:
@@ -89,26 +80,37 @@ def to_images(y: jax.Array, levels: int) -> jax.Array:
     return y
 
 
-class _WaveDiff:
-    """The functions of the system, bound to its sizes and networks; it holds no arrays."""
+@register("wavediff")
+class WaveDiff:
+    """See `System`.
 
-    def __init__(self, config: ConfigDict):
+    Attributes:
+        levels: S, the Haar levels of what is diffused.
+        shape: `(h, w, c)` of the coefficients of one image.
+        chain: the process y_0, ..., y_T.
+    """
+
+    reconstruct = None
+
+    def __init__(self, config: ConfigDict, dtype: str):
         self.config, self.settings = config, config.wavediff
         self.levels = self.settings.levels
         (height, width), channels = config.data.image_size, config.data.channels
         self.shape = (height // 2**self.levels, width // 2**self.levels, channels * 4**self.levels)
         process = OUProcess(config.process.schedule, config.process.T)
         self.chain = Chain(process, self.settings.denoising_steps)
-        dtype = jnp.dtype(config.train.dtype)
         self.generator = DenoisingGenerator(
             out_channels=self.shape[-1],
             rematerialise=config.train.rematerialise,
-            dtype=dtype,
+            dtype=jnp.dtype(dtype),
             **arguments(self.settings.generator),
         )
-        self.discriminator = TimeDiscriminator(dtype=dtype, **self.settings.discriminator)
+        self.discriminator = TimeDiscriminator(
+            dtype=jnp.dtype(dtype), **self.settings.discriminator
+        )
+        self.stages = {"wavediff": self.stage()}
 
-    def measure(self, batches: Iterable[np.ndarray]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
         """What is subtracted from each channel of the coefficients, and what divides it.
 
         Args:
@@ -140,8 +142,9 @@ class _WaveDiff:
 
     # --- sampling --------------------------------------------------------------------------------
 
-    def make_draw(self, sampling: Sampling):
-        """
+    def make_draw(self, sampling: Sampling) -> Draw:
+        """The way back along the chain.
+
         Raises:
             UserError: another way to sample than that of the chain.
         """
@@ -179,7 +182,7 @@ class _WaveDiff:
 
     def generator_loss(self, params, batch_stats, batch: Batch):
         """L^G: the adversarial loss, and lambda times the reconstruction loss."""
-        keys = fold_in_each(batch.keys, _GENERATOR)
+        keys = fold_in(batch.keys, _GENERATOR)
         y0, _, y, t = self.noised(batch, keys)
         fake_y0, fake_before = self.fake(params, y, t, keys)
         adversarial_loss = nonsaturating.generator_loss(self.judge(params, fake_before, y, t))
@@ -194,7 +197,7 @@ class _WaveDiff:
 
     def discriminator_loss(self, params, batch_stats, batch: Batch):
         """L^D."""
-        keys = fold_in_each(batch.keys, _DISCRIMINATOR)
+        keys = fold_in(batch.keys, _DISCRIMINATOR)
         _, before, y, t = self.noised(batch, keys)
         _, fake_before = self.fake(params, y, t, keys)
         fake, real = (self.judge(params, x, y, t) for x in (fake_before, before))
@@ -203,7 +206,7 @@ class _WaveDiff:
 
     def r1_loss(self, params, batch_stats, batch: Batch):
         """gamma / 2 |grad D|^2 by y_{t-1}, of the real pairs in the discriminator's loss."""
-        keys = fold_in_each(batch.keys, _DISCRIMINATOR)
+        keys = fold_in(batch.keys, _DISCRIMINATOR)
         _, before, y, t = self.noised(batch, keys)
         penalty = nonsaturating.r1(before, lambda x: self.judge(params, x, y, t))
         return self.settings.r1_weight * penalty, ({"r1": penalty}, batch_stats)
@@ -213,14 +216,14 @@ class _WaveDiff:
         y0 = to_coefficients(batch.images, self.levels)
         y0 = (y0 - batch.statistics["mean"]) / batch.statistics["std"]
         t = jax.vmap(lambda key: jax.random.randint(key, (), 1, self.chain.num_steps + 1))(
-            fold_in_each(keys, _TIME)
+            fold_in(keys, _TIME)
         )
-        return y0, *self.chain.draw_pair(y0, t, fold_in_each(keys, _PAIR)), t
+        return y0, *self.chain.draw_pair(y0, t, fold_in(keys, _PAIR)), t
 
     def fake(self, params, y: jax.Array, t: jax.Array, keys: jax.Array):
         """y'_0, and y'_{t-1} drawn with it."""
-        y0 = self.generate(params["generator"], y, t, fold_in_each(keys, _Z))
-        return y0, self.chain.draw_before(y0, y, t, fold_in_each(keys, _BEFORE))
+        y0 = self.generate(params["generator"], y, t, fold_in(keys, _Z))
+        return y0, self.chain.draw_before(y0, y, t, fold_in(keys, _BEFORE))
 
     def judge(self, params, before: jax.Array, y: jax.Array, t: jax.Array) -> jax.Array:
         """D(y_{t-1}, y_t, t), logits `[B]`."""
@@ -240,31 +243,28 @@ class _WaveDiff:
                 "discriminator": self.discriminator.init(discriminator_key, y, y, t)["params"],
             }, {}
 
-        def compare(params, keys, images):
-            """Drawn images and true ones."""
-            return draw(params, keys), images
-
         return Stage(
+            section="wavediff",
             settings=settings,
             init=init,
-            players={
-                "discriminator": Player(
-                    self.discriminator_loss, settings.discriminator_optimizer, average=False
+            objectives={
+                "discriminator": Objective(
+                    self.discriminator_loss, settings.discriminator_optimizer, ema=False
                 ),
-                "generator": Player(self.generator_loss, settings.generator_optimizer),
+                "generator": Objective(self.generator_loss, settings.generator_optimizer),
             },
-            penalties={"r1": Penalty("discriminator", self.r1_loss, settings.r1_every)},
+            regularizers={"r1": LazyRegularizer("discriminator", self.r1_loss, settings.r1_every)},
             export=lambda params, batch_stats: {"generator": params["generator"]},
-            compare=compare,
+            generated_and_target=lambda params, keys, images: (draw(params, keys), images),
             is_paired=False,
         )
 
-    def evaluations(self, sampling: Sampling) -> list[Evaluation]:
-        """One pass of the generator a step."""
+    def network_calls(self, sampling: Sampling) -> list[NetworkCall]:
+        """One call of the generator a step."""
         inputs = self.inputs()
         params = jax.eval_shape(self.generator.init, jax.random.key(0), *inputs)
         return [
-            Evaluation("generator", sampling.num_steps, self.generator.apply, (params, *inputs))
+            NetworkCall("generator", sampling.num_steps, self.generator.apply, (params, *inputs))
         ]
 
     def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -39,7 +39,8 @@ def make_optimizer(settings: ConfigDict, num_steps: int) -> optax.GradientTransf
 
 
 def make_optimizers(stage: Stage) -> dict[str, optax.GradientTransformation]:
+    """The optimizer of every objective of a stage, by name."""
     return {
-        name: make_optimizer(player.optimizer, math.ceil(stage.settings.num_steps / player.every))
-        for name, player in stage.players.items()
+        name: make_optimizer(each.optimizer, math.ceil(stage.settings.num_steps / each.every))
+        for name, each in stage.objectives.items()
     }

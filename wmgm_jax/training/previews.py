@@ -31,7 +31,7 @@ class Progress:
         self._run, self._name, self._stage = run, name, stage
 
         def compare(model, batch):
-            return stage.compare(model, *batch)
+            return stage.generated_and_target(model, *batch)
 
         # By devices; the numbers of previews and of measured images may ask for different ones.
         self._compare = functools.cache(functools.partial(over_devices, compare))

@@ -2,12 +2,13 @@
 CLU are installed, a progress bar on a terminal and log lines elsewhere."""
 
 import contextlib
+import functools
 import importlib.util
 import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class Reporter:
 
     def _publish(self, done: int, means: Mapping[str, float]) -> None:
         self._write(done, means)
-        # Sorted, for not every player moves at every step.
+        # Sorted, for not every objective is updated at every step.
         losses = {name: f"{means[name]:.4g}" for name in sorted(means) if name.endswith("loss")}
         if not self._bar.disable:
             self._bar.set_postfix(losses)
@@ -119,12 +120,16 @@ class Reporter:
         if self._events is not None:
             self._events.write_scalars(step, values)
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """A block of other work, whose time does not count in the rate of steps."""
-        start = time.monotonic()
-        yield
-        self._window_start += time.monotonic() - start
+    def outside(self, work: Callable[..., None]) -> Callable[..., None]:
+        """The same work, whose time does not count in the rate of steps."""
+
+        @functools.wraps(work)
+        def timed(*arguments):
+            start = time.monotonic()
+            work(*arguments)
+            self._window_start += time.monotonic() - start
+
+        return timed
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:

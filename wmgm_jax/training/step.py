@@ -1,82 +1,43 @@
-"""One step of training, as a pure function: every player of a stage that is due moves once."""
+"""One step of training, as a pure function.
+
+Not every objective is updated at every step, and not every regularizer is added. Those that are, at
+one step, are its *active terms*.
+"""
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import optax
 
 from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.core.units import to_unit_range
-from wmgm_jax.systems.interface import Batch, Player, Stage, Statistics
+from wmgm_jax.systems.interface import Batch, Objective, Stage
 from wmgm_jax.training.optimizer import make_optimizers
+from wmgm_jax.training.state import TrainState
 
 
-@flax.struct.dataclass
-class TrainState:
-    """Everything that a step reads and writes, and a checkpoint holds.
-
-    Attributes:
-        step: steps taken, int32; also the position in the data.
-        key_data: the raw key from which each step's keys are folded, uint32.
-        params: by player.
-        batch_stats: of the stage's networks.
-        average: exponential moving averages of (the averaged players' params, batch_stats).
-        opt_state: by player.
-        statistics: of the training set.
-    """
-
-    step: jax.Array
-    key_data: jax.Array
-    params: dict[str, Any]
-    batch_stats: Any
-    average: tuple[dict[str, Any], Any]
-    opt_state: dict[str, Any]
-    statistics: Any
-
-
-def init_state(stage: Stage, statistics: Statistics, key: jax.Array) -> TrainState:
-    """The state before the first step."""
-    init_key, run_key = jax.random.split(key)
-    params, batch_stats = stage.init(init_key)
-    optimizers = make_optimizers(stage)
-    averaged = {name: params[name] for name, player in stage.players.items() if player.average}
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        key_data=jax.random.key_data(run_key),
-        params=params,
-        batch_stats=batch_stats,
-        average=(averaged, batch_stats),
-        opt_state={name: optimizers[name].init(params[name]) for name in params},
-        statistics=statistics,
-    )
-    # No two leaves may share a buffer that a step is going to donate.
-    return jax.tree.map(jnp.array, state)
-
-
-def due_players(stage: Stage, step: int) -> tuple[str, ...]:
-    """The players that move at a step, and the penalties that count at it."""
-    parts = {**stage.players, **stage.penalties}
-    return tuple(name for name, part in parts.items() if step % part.every == 0)
+def active_terms(stage: Stage, step: int) -> tuple[str, ...]:
+    """The objectives that are updated at a step, and the regularizers that are added."""
+    terms = {**stage.objectives, **stage.regularizers}
+    return tuple(name for name, term in terms.items() if step % term.every == 0)
 
 
 def period(stage: Stage) -> int:
-    """After so many steps the same players and penalties are due again."""
-    return math.lcm(*(part.every for part in {**stage.players, **stage.penalties}.values()))
+    """After so many steps the same terms are active again."""
+    return math.lcm(*(term.every for term in {**stage.objectives, **stage.regularizers}.values()))
 
 
 def make_train_step(
-    stage: Stage, due: tuple[str, ...]
+    stage: Stage, active: tuple[str, ...]
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, dict]]:
     """One step of a stage on one device of the axis `BATCH_AXIS`.
 
     Args:
         stage: the stage.
-        due: the players that move and the penalties that count, from `due_players`.
+        active: from `active_terms`.
 
     Returns:
         (state, images `[b, H, W, C]` as a source gives them) -> (state, metrics by name). Both
@@ -85,18 +46,19 @@ def make_train_step(
     optimizers = make_optimizers(stage)
     settings = stage.settings
 
-    def move(name: str, player: Player, state: TrainState, batch: Batch):
-        penalties = [
-            penalty
-            for other, penalty in stage.penalties.items()
-            if other in due and penalty.player == name
+    def update(name: str, objective: Objective, state: TrainState, batch: Batch):
+        """Moves the parameters of one objective by one step of its optimizer."""
+        regularizers = [
+            regularizer
+            for other, regularizer in stage.regularizers.items()
+            if other in active and regularizer.objective == name
         ]
 
         def loss(params, batch_stats, batch):
             total, metrics = 0.0, {}
-            for part in (player, *penalties):
-                everyone = {**state.params, name: params}
-                value, (more, batch_stats) = part.loss(everyone, batch_stats, batch)
+            for term in (objective, *regularizers):
+                all_params = {**state.params, name: params}
+                value, (more, batch_stats) = term.loss(all_params, batch_stats, batch)
                 total, metrics = total + value, metrics | more
             return total, (metrics, batch_stats)
 
@@ -123,42 +85,40 @@ def make_train_step(
         batch = Batch(to_unit_range(images), keys, state.statistics)
 
         metrics = {}
-        for name, player in stage.players.items():
-            if name in due:
-                state, moved = move(name, player, state, batch)
-                metrics |= moved
+        for name, objective in stage.objectives.items():
+            if name in active:
+                state, new_metrics = update(name, objective, state, batch)
+                metrics |= new_metrics
 
         # A young average forgets its start faster.
         decay = jnp.minimum(settings.ema_decay, (1 + state.step) / (10 + state.step))
-        averaged = ({name: state.params[name] for name in state.average[0]}, state.batch_stats)
-        average = jax.tree.map(
-            lambda mean, new: mean + (1 - decay) * (new - mean), state.average, averaged
-        )
-        return state.replace(step=state.step + 1, average=average), metrics
+        averaged = ({name: state.params[name] for name in state.ema[0]}, state.batch_stats)
+        ema = jax.tree.map(lambda mean, new: mean + (1 - decay) * (new - mean), state.ema, averaged)
+        return state.replace(step=state.step + 1, ema=ema), metrics
 
     return train_step
 
 
 def make_train_steps(
-    stage: Stage, dues: Sequence[tuple[str, ...]]
+    stage: Stage, schedule: Sequence[tuple[str, ...]]
 ) -> Callable[[TrainState, jax.Array], tuple[TrainState, list[dict]]]:
     """K consecutive steps of a stage, as one program.
 
     Args:
         stage: the stage.
-        dues: K of `due_players`, one a step.
+        schedule: K of `active_terms`, one a step.
 
     Returns:
         (state, images `[K, b, H, W, C]`) -> (state, metrics by name of each step); see
         `make_train_step`.
     """
-    runs = [(due, len(list(run))) for due, run in itertools.groupby(dues)]
+    groups = [(active, len(list(group))) for active, group in itertools.groupby(schedule)]
 
     def train_steps(state, images):
         metrics, first = [], 0
-        for due, count in runs:
+        for active, count in groups:
             state, values = jax.lax.scan(
-                make_train_step(stage, due),
+                make_train_step(stage, active),
                 state,
                 images[first : first + count],
                 unroll=_unroll(count),

@@ -1,0 +1,104 @@
+"""What a run's `config.json` means: which settings may change, and how old files are read.
+
+The file holds every setting of the run, and under `version` the version of that list.
+"""
+
+import copy
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from wmgm_jax.config.defaults import base, leaves
+from wmgm_jax.config.registry import settings_of
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.diffusion.samplers import SAMPLERS
+
+# Raised by one when a setting changes its meaning.
+VERSION = 1
+
+# What runs did before a setting was added, by its key, where that is not what its default does.
+_BEFORE: dict[str, Any] = {}
+
+# Settings that may differ when a run goes on. They change what it reports, how long it lasts or
+# where it reads, not what it computes at a given step.
+_FREE = (
+    "stages",
+    "data.cache_dir",
+    "data.missing_hint",
+    "train.log_every",
+    "train.preview_every",
+    "train.preview_images",
+    "train.checkpoint_every",
+    "train.keep",
+    "sampling",
+    "evaluation",
+)
+
+
+def different(config: ConfigDict, other: ConfigDict) -> list[str]:
+    """Keys whose difference means that two configs do not train the same model."""
+    ours, theirs = dict(leaves(config)), dict(leaves(other))
+
+    def is_free(key: str) -> bool:
+        section, *setting = key.split(".")
+        if section in settings_of(config.system).sections() and setting == ["num_steps"]:
+            # The learning rate of a cosine follows the length of the run.
+            own = (value for name, value in ours.items() if name.startswith(section + "."))
+            return "cosine" not in own
+        return any(key == free or key.startswith(free + ".") for free in _FREE)
+
+    keys = sorted(ours.keys() | theirs.keys())
+    return [key for key in keys if ours.get(key) != theirs.get(key) and not is_free(key)]
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+    """A config as `config.json` holds it."""
+    return {"version": VERSION, **config.to_dict()}
+
+
+def from_json(tree: dict[str, Any]) -> ConfigDict:
+    """The config of a `config.json` of this or an older version.
+
+    A setting that the file lacks, for it is younger than the run, gets the value that keeps what
+    the run did.
+
+    Raises:
+        UserError: the file is of a newer version, or of a system that does not exist.
+    """
+    tree = copy.deepcopy(tree)
+    version = tree.pop("version", 0)
+    if not isinstance(version, int) or version > VERSION:
+        raise UserError(
+            f"it is of version {version!r}, and this program knows versions up to {VERSION}: "
+            "install a newer wmgm_jax"
+        )
+    config = ConfigDict(tree)
+    given = dict(leaves(config))
+    for key, default in leaves(base(config.get("system", "wmgm"))):
+        if key not in given:
+            _set(config, key, _BEFORE.get(key, default))
+    if version < 1:
+        _name_the_sampler_of_before(config)
+    return config
+
+
+def _set(config: ConfigDict, key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        if section not in config:
+            config[section] = ConfigDict()
+        config = config[section]
+        if not isinstance(config, ConfigDict):
+            raise UserError(f"{section!r} must be a section of settings, not {config!r}")
+    config[name] = value
+
+
+def _name_the_sampler_of_before(config: ConfigDict) -> None:
+    """Before version 1, multistep was dpmpp_2m for the numbers of steps that it cannot take."""
+    settings, takes = config.sampling, SAMPLERS["multistep"].num_steps or ()
+    if settings.num_steps in takes:
+        return
+    if settings.sampler == "multistep":
+        settings.sampler = "dpmpp_2m"
+    if settings.spacing == "multistep":
+        settings.spacing = "optimal"

@@ -1,0 +1,14 @@
+"""The settings of SGM."""
+
+from wmgm_jax.config.registry import SystemSettings, register
+from wmgm_jax.config.sections import check_score, score
+
+register(
+    "sgm",
+    SystemSettings(
+        label="SGM",
+        sections=lambda: {"score": score((1, 2, 2, 4, 4), attention_levels=(3, 4))},
+        score_sections=("score",),
+        check=lambda config: check_score(config, "score"),
+    ),
+)

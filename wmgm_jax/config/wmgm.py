@@ -1,0 +1,89 @@
+"""The settings of WMGM."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from wmgm_jax.config.registry import SystemSettings, register
+from wmgm_jax.config.sections import check_score, expect, optimizer, score
+
+
+def _sections() -> dict[str, Any]:
+    return {"score": score((1, 2, 2, 2), attention_levels=(1, 2)), "msal": _msal()}
+
+
+def _msal() -> dict[str, Any]:
+    """The networks of the details, and their training (Eq. 21-22)."""
+    return {
+        "num_steps": 6_000,
+        "batch_size": 128,
+        "accumulate": 1,
+        "ema_decay": 0.999,
+        "learning": "adversarial",  # "adversarial", "standard", "operator" (Appendix H.2)
+        "shared": True,  # one generator for all scales, or one a scale
+        "loss_domain": "image",  # "image", "wavelet"
+        "mse_weight": 20.0,  # lambda
+        "ssim_weight": 0.5,  # nu
+        "adversarial_weight": 0.1,  # alpha
+        "lipschitz": "sigmoid",  # "sigmoid", "gradient_penalty"
+        "penalty_weight": 10.0,  # of the gradient penalty
+        "discriminator_every": 4,  # generator steps a discriminator step
+        "generator_optimizer": optimizer(1e-4, weight_decay=0.01),
+        "discriminator_optimizer": optimizer(1e-5, weight_decay=0.01),
+        # The generator of the details, by adversarial, standard and operator learning.
+        "generator": {"channels": 64, "depth": 5, "norm": "batch"},  # or "group"
+        "unet": {"channels": 64, "depth": 5},
+        "fno": {"modes": (16, 16), "channels": 256, "depth": 4},
+        # Of adversarial learning alone.
+        "discriminator": {"channels": 64, "num_blocks": 5, "dropout": 0.5},
+    }
+
+
+def _check(config: ConfigDict) -> None:
+    check_score(config, "score")
+    for network in ("generator", "unet"):
+        depth = config.msal[network].depth
+        expect(depth <= 10, f"msal.{network}.depth", "at most 10", depth)
+    if config.msal.learning == "operator":
+        _check_fno(config)
+
+
+def _check_fno(config: ConfigDict) -> None:
+    """What the Fourier neural operator can do with the bands of the details."""
+    size, levels = tuple(config.data.image_size), config.wavelet.levels
+    expect(
+        all(side % 2 ** (levels + 1) == 0 for side in size),
+        "data.image_size",
+        f"divisible by 2^(levels + 1) = {2 ** (levels + 1)} for msal.learning = 'operator', which "
+        "takes bands of even sides",
+        size,
+    )
+    modes, finest = tuple(config.msal.fno.modes), tuple(side // 2 for side in size)
+    expect(
+        len(modes) == 2
+        and all(
+            isinstance(m, int) and 1 <= m < side for m, side in zip(modes, finest, strict=True)
+        ),
+        "msal.fno.modes",
+        f"two numbers of at least 1, below the sides {finest} of the finest low band",
+        modes,
+    )
+
+
+register(
+    "wmgm",
+    SystemSettings(
+        label="WMGM",
+        sections=_sections,
+        score_sections=("score",),
+        choices={
+            "msal.learning": ("adversarial", "standard", "operator"),
+            "msal.loss_domain": ("image", "wavelet"),
+            "msal.lipschitz": ("sigmoid", "gradient_penalty"),
+            "msal.generator.norm": ("batch", "group"),
+        },
+        at_least_one=("discriminator_every", "depth", "num_blocks"),
+        not_negative=("mse_weight", "ssim_weight", "adversarial_weight", "penalty_weight"),
+        check=_check,
+    ),
+)

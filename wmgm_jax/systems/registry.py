@@ -1,0 +1,30 @@
+"""The systems by name. A file of this package registers its class, and is found by itself."""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from wmgm_jax.systems.interface import System
+
+_SYSTEMS: dict[str, type[System]] = {}
+
+
+def register(name: str) -> Callable[[type[System]], type[System]]:
+    """A decorator of the class that `config.system = name` builds. The defaults and the checks of
+    its config are registered under the same name, see `wmgm_jax.config.registry`."""
+
+    def add(system: type[System]) -> type[System]:
+        _SYSTEMS[name] = system
+        return system
+
+    return add
+
+
+def build(config: ConfigDict, dtype: str | None = None) -> System:
+    """The system that a config names.
+
+    Args:
+        config: validated.
+        dtype: in which the networks compute; None for that of training.
+    """
+    return _SYSTEMS[config.system](config, dtype or config.train.dtype)
