@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from wmgm_jax.evaluation.measures.frechet import Moments, frechet_distance
+from wmgm_jax.core.moments import Moments
+from wmgm_jax.evaluation.measures.frechet import frechet_distance
 from wmgm_jax.evaluation.measures.kernel_distance import kernel_distance
 from wmgm_jax.evaluation.measures.precision_recall import precision_recall
 from wmgm_jax.evaluation.neighbours import nearest
