@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from benchmarks.programs import Program, Row, compiled
 from benchmarks.timing import paired_medians
 from wmgm_jax import systems
+from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.runs import untrained
@@ -44,7 +45,7 @@ def measure(config: ConfigDict, batch_size: int, repeats: int) -> list[Row]:
     noise = np.random.default_rng(0).integers(
         0, 256, (batch_size, *config.data.image_size, config.data.channels), np.uint8
     )
-    statistics = system.compute_statistics([noise])
+    statistics = system.compute_statistics([IMAGES.to_unit_range(noise)])
     programs = {
         name: steps(stage, kinds(stage), statistics, noise, config.train.dtype)
         for name, stage in system.stages.items()

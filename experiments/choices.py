@@ -18,8 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from wmgm_jax import cli, data, runs, systems
-from wmgm_jax.core.pictures import enlarge, image_grid, to_uint8, write_png
-from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.core.pictures import enlarge, image_grid, write_png
 from wmgm_jax.evaluation import quick_measures
 from wmgm_jax.evaluation.report.tables import write_table
 from wmgm_jax.runs.metrics_file import read_metrics
@@ -83,17 +82,17 @@ def measure(run: runs.Run, stage: str) -> dict[str, float]:
     records = read_metrics(run.workdir / "metrics.jsonl")
     rates = [record["steps_per_second"] for record in records if "steps_per_second" in record]
     pictures = compare(run, stage, min(run.config.evaluation.num_images, len(run.valid)))
-    values = quick_measures(*pictures, run.system.stages[stage].is_paired)
+    values = quick_measures(*pictures, run.valid.codec, run.system.stages[stage].is_paired)
     return values | {"steps/s": float(np.median(rates))}
 
 
 def compare(run: runs.Run, stage: str, count: int) -> list[np.ndarray]:
-    """(learnt, true) pictures of a stage, uint8 `[count, h, w, C]`."""
+    """(learnt, true) pictures of a stage, encoded `[count, h, w, C]`."""
     model = runs.load(run.workdir, [stage])
-    images = to_unit_range(data.spread(run.valid, count))
+    images = run.valid.codec.to_unit_range(data.spread(run.valid, count))
     keys = jax.random.split(jax.random.key(0), count)
     pictures = jax.jit(run.system.stages[stage].generated_and_target)(model.params, keys, images)
-    return [to_uint8((x + 1) / 2) for x in pictures]
+    return [run.valid.codec.encode_unit_range(np.asarray(x)) for x in pictures]
 
 
 def over_seeds(measures: list[dict[str, float]]) -> dict[str, object]:

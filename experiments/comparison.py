@@ -228,7 +228,7 @@ def _flops(settings: str, name: str, active: tuple[str, ...]) -> float:
 
 def _any_statistics(config: ConfigDict) -> Statistics:
     shape = (1, *config.data.image_size, config.data.channels)
-    return systems.build(config).compute_statistics([np.zeros(shape, np.uint8)])
+    return systems.build(config).compute_statistics([np.zeros(shape, np.float32)])
 
 
 def trained(config: ConfigDict, name: str | None = None) -> runs.Run:

@@ -47,7 +47,6 @@ from experiments.followed_paths import (
 )
 from wmgm_jax import cli, data, runs, wavelets
 from wmgm_jax.core import files
-from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.diffusion import grids, samplers
 from wmgm_jax.diffusion.process import OUProcess
 from wmgm_jax.evaluation.report.figures import write_figure
@@ -84,7 +83,7 @@ def add_spectra(path: Path) -> dict[str, np.ndarray]:
     spectra = dict(np.load(path, allow_pickle=False)) if path.exists() else {}
     config = cli.given_config()
     train, _ = runs.open_sources(config)
-    images = to_unit_range(data.spread(train, _NUM_IMAGES.value))
+    images = train.codec.to_unit_range(data.spread(train, _NUM_IMAGES.value))
     name = Path(cli.config_path()).stem
     for scale in (config.wavelet.levels, config.wavelet.levels + 1):
         spectra[f"{name}, scale {scale}"] = spectrum(np.float64(wavelets.low(images, scale)))

@@ -20,7 +20,6 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from wmgm_jax import cli, data, runs
-from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.diffusion.process import OUProcess
 from wmgm_jax.evaluation.measures.marginals import named_bands
 from wmgm_jax.evaluation.report.figures import write_figure
@@ -40,7 +39,7 @@ _NUM_IMAGES = flags.DEFINE_integer(
 def main() -> None:
     out, config = Path(_OUT.value), cli.given_config()
     train, _ = runs.open_sources(config)
-    images = to_unit_range(data.spread(train, _NUM_IMAGES.value))
+    images = train.codec.to_unit_range(data.spread(train, _NUM_IMAGES.value))
     bands = named_bands(images, config.wavelet.levels)
     process = OUProcess("constant")
     times = np.geomspace(FIRST_TIME, process.T, 200)

@@ -29,7 +29,6 @@ from experiments import comparison, measuring
 from wmgm_jax import cli, data, runs
 from wmgm_jax.config import registry
 from wmgm_jax.core import files
-from wmgm_jax.core.pictures import to_uint8
 from wmgm_jax.diffusion import grids
 from wmgm_jax.diffusion.samplers import SAMPLERS
 from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate
@@ -155,7 +154,7 @@ def drawn(model: runs.Model, sampler: str, steps: int) -> tuple[np.ndarray, floa
     start = time.perf_counter()
     images = [np.asarray(program(model.params, key)) for key in keys]
     seconds = time.perf_counter() - start
-    return to_uint8(np.concatenate(images)[: _NUM_IMAGES.value]), seconds
+    return model.codec.sample_file(np.concatenate(images)[: _NUM_IMAGES.value]), seconds
 
 
 def curves(rows: Sequence[dict[str, object]]) -> Figure:

@@ -20,7 +20,6 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from wmgm_jax import cli, data, runs
-from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.evaluation.measures.gaussian_divergence import gaussian_divergences
 from wmgm_jax.evaluation.report.figures import write_figure
 from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, VERMILION
@@ -48,7 +47,7 @@ _NUM_IMAGES = flags.DEFINE_integer("num_images", 2048, "Training images to measu
 def main() -> None:
     out, config = Path(_OUT.value), cli.given_config()
     train, _ = runs.open_sources(config)
-    images = to_unit_range(data.spread(train, _NUM_IMAGES.value))
+    images = train.codec.to_unit_range(data.spread(train, _NUM_IMAGES.value))
     whole, half = (
         by_band(gaussian_divergences(x, config.wavelet.levels)) for x in (images, images[::2])
     )

@@ -17,7 +17,6 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from wmgm_jax import cli, data, runs, wavelets
-from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.evaluation.measures.sparsity import sparsity
 from wmgm_jax.evaluation.report.figures import write_figure
 from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
@@ -34,7 +33,7 @@ _NUM_IMAGES = flags.DEFINE_integer("num_images", 2048, "Training images to measu
 def main() -> None:
     out, config = Path(_OUT.value), cli.given_config()
     train, _ = runs.open_sources(config)
-    images = to_unit_range(data.spread(train, _NUM_IMAGES.value))
+    images = train.codec.to_unit_range(data.spread(train, _NUM_IMAGES.value))
     levels = config.wavelet.levels
     deviations = [
         np.sqrt(np.mean(np.square(details, dtype=np.float64))) / 2

@@ -37,7 +37,6 @@ from experiments import gaussian_fields as fields
 from experiments.gaussian_figures import plot_conditions, plot_fit, plot_steps, plot_theorem
 from wmgm_jax import cli, data, runs
 from wmgm_jax.core.errors import UserError
-from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.evaluation.measures.power_spectrum import power_spectrum
 from wmgm_jax.evaluation.report.figures import write_figure
 from wmgm_jax.evaluation.report.tables import write_table
@@ -220,7 +219,7 @@ def by_scale(prefix: str, scales: range, values: list[float]) -> dict[str, float
 
 def write_fit(out: Path, config: ConfigDict) -> None:
     train, _ = runs.open_sources(config)
-    images = to_unit_range(data.spread(train, _NUM_IMAGES.value))
+    images = train.codec.to_unit_range(data.spread(train, _NUM_IMAGES.value))
     frequencies, power = power_spectrum(images)
     width = 2 * np.pi * frequencies[0]
     rows, laws = [], {}

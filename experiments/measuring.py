@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 import wmgm_jax
 from wmgm_jax import runs
 from wmgm_jax.core import files
-from wmgm_jax.core.pictures import to_uint8
 from wmgm_jax.evaluation import Measures
 from wmgm_jax.evaluation.inception.features import KEPT
 from wmgm_jax.evaluation.report.write import load_inception
@@ -112,4 +111,4 @@ def timed(model: runs.Model) -> tuple[dict[str, float], np.ndarray]:
     }
     if count != 100:
         cost["s for 100 images, extrapolated"] = float(np.median(seconds)) * 100 / count
-    return cost, to_uint8(images[:_SHOWN])
+    return cost, model.codec.sample_file(images[:_SHOWN])

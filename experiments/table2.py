@@ -84,6 +84,7 @@ def rebuilt(run: runs.Run, images: np.ndarray) -> np.ndarray:
         run.system.reconstruct,
         model.params,
         images,
+        run.valid.codec,
         jax.random.key(0),
         run.config.sampling.batch_size,
     )
@@ -105,7 +106,7 @@ def measured(
     sets = ImageSets(data.from_array(rebuilt), data.from_array(true))
     cache = files.cache_folder(run.config.data.cache_dir)
     measures = evaluate(sets, run.config.wavelet.levels, inception, cache)["measures"]
-    measures |= reconstructed(rebuilt, true)
+    measures |= reconstructed(rebuilt, true, run.valid.codec)
     return headlines(measures)
 
 

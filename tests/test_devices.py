@@ -102,7 +102,7 @@ def test_a_device_draws_its_share_and_knows_of_no_other():
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp
-from wmgm_jax.devices import dividing, over_devices
+from wmgm_jax.core.devices import dividing, over_devices
 one_by_one = lambda shift, x: jax.lax.map(lambda row: row + shift, x, batch_size=1)
 x, devices = jnp.arange(12.0).reshape(6, 2), dividing(6)
 programs = [

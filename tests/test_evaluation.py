@@ -8,6 +8,7 @@ import scipy.stats
 import skimage.data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.evaluation.measures.sliced_wasserstein import (
     _sliced_distance,
     laplacian_pyramid,
@@ -34,10 +35,15 @@ def test_fidelity_is_scikit_images_mean_over_batches_of_any_size(crops):
     """Rebuilding that darkens every image by 25 grey levels, in batches of 5, 5 and 2."""
     true = crops[:12]
     dark = rebuild(
-        lambda brighter, keys, images: images + brighter, -50 / 255, true, jax.random.key(0), 5
+        lambda brighter, keys, images: images + brighter,
+        -50 / 255,
+        true,
+        IMAGES,
+        jax.random.key(0),
+        5,
     )
     np.testing.assert_array_equal(dark, np.maximum(true.astype(int) - 25, 0))
-    result = fidelity(dark, true, batch_size=5)
+    result = fidelity(dark, true, IMAGES, batch_size=5)
     pairs = list(zip(true, dark, strict=True))
     expected = np.mean([peak_signal_noise_ratio(x, y) for x, y in pairs])
     assert result["psnr"] == pytest.approx(expected, rel=1e-5)
@@ -51,7 +57,7 @@ def test_fidelity_is_scikit_images_mean_over_batches_of_any_size(crops):
         ]
     )  # fmt: skip
     assert result["ssim"] == pytest.approx(similarity, abs=1e-5)
-    assert fidelity(true, true)["psnr"] == pytest.approx(100)
+    assert fidelity(true, true, IMAGES)["psnr"] == pytest.approx(100)
 
 
 def test_sliced_distance_is_scipys_in_one_dimension():

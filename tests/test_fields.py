@@ -18,8 +18,7 @@ from test_data import everything, refusal
 from test_wmgm import random_images, tiny
 
 from wmgm_jax import data, runs, sampling
-from wmgm_jax.core.pictures import to_visible
-from wmgm_jax.core.units import Moments, Units, to_unit_range
+from wmgm_jax.core.codec import IMAGES, Fields, FieldStatistics, codec_of
 from wmgm_jax.data import arrays as array_source
 from wmgm_jax.data.image_sets import open_set
 from wmgm_jax.evaluation import ImageSets, evaluate, quick_measures
@@ -54,41 +53,41 @@ def both(open_fields, path, **settings):
 
 
 def in_units(source):
-    return source.units.denormalise(everything(source))
+    return source.codec.to_sample(everything(source))
 
 
 # ----------------------------------------------------------------------------------- units
 
 
 def test_units_come_and_go():
-    x, units = fields(), Units(MEAN, STD)
-    unit_range = units.normalise(x)
+    x, codec = fields(), Fields(MEAN, STD)
+    unit_range = codec.encode(x)
     assert unit_range.dtype == np.float32
     np.testing.assert_allclose(unit_range, (x - MEAN) / (2 * STD), atol=1e-6)
     np.testing.assert_allclose(unit_range.std((0, 1, 2)), 0.5, rtol=0.05)
-    np.testing.assert_allclose(units.denormalise(unit_range), x, rtol=1e-6)
-    in_jax = jax.jit(Units(**units.statistics()).denormalise)(jnp.asarray(unit_range))
+    np.testing.assert_allclose(codec.to_sample(unit_range), x, rtol=1e-6)
+    in_jax = jax.jit(codec_of(codec.statistics()).to_sample)(jnp.asarray(unit_range))
     assert in_jax.dtype == jnp.float32
     np.testing.assert_allclose(in_jax, x, rtol=1e-6)
 
 
 def test_a_channel_that_never_varies_comes_back_exactly():
-    moments = Moments()
+    statistics = FieldStatistics()
     for part in np.split(np.stack([np.full(90, 0.1), np.arange(90.0)], axis=1), 3):
-        moments.add(part)
-    units = moments.units()
-    assert units.mean[0] == 0.1
-    assert units.std[0] == 0
-    assert units.normalise(np.array([[0.1, 3.0]]))[0, 0] == 0
-    assert units.denormalise(np.array([[5.0, 0.0]]))[0].tolist() == [0.1, 44.5]
+        statistics.add(part)
+    codec = statistics.codec()
+    assert codec.mean[0] == 0.1
+    assert codec.std[0] == 0
+    assert codec.encode(np.array([[0.1, 3.0]]))[0, 0] == 0
+    assert codec.to_sample(np.array([[5.0, 0.0]]))[0].tolist() == [0.1, 44.5]
 
 
 @pytest.mark.parametrize("values", [[1e300, -1e300], [1e38, 0.9e38], [1e6 + 1e-3, 1e6], [1e-40, 0]])
 def test_what_float32_cannot_hold_is_refused(values):
-    moments = Moments()
-    moments.add(np.array([[1.0, value] for value in values] + [[2.0, values[0]]]))
+    statistics = FieldStatistics()
+    statistics.add(np.array([[1.0, value] for value in values] + [[2.0, values[0]]]))
     with pytest.raises(ValueError, match=r"channel 1 has mean .*float32"):
-        moments.units()
+        statistics.codec()
 
 
 # ---------------------------------------------------------------------------------- source
@@ -101,10 +100,10 @@ def test_statistics_are_those_of_the_training_fields(open_fields, tmp_path, monk
     np.save(tmp_path / "x.npy", x)
     train, valid = both(open_fields, tmp_path / "x.npy", validation_fraction=0.3)
     chosen = x[train.positions]
-    np.testing.assert_allclose(train.units.mean, chosen.mean((0, 1, 2)), rtol=1e-13)
-    np.testing.assert_allclose(train.units.std, chosen.std((0, 1, 2)), rtol=1e-11)
-    np.testing.assert_array_equal(valid.units.mean, train.units.mean)
-    np.testing.assert_array_equal(everything(valid), train.units.normalise(x[valid.positions]))
+    np.testing.assert_allclose(train.codec.mean, chosen.mean((0, 1, 2)), rtol=1e-13)
+    np.testing.assert_allclose(train.codec.std, chosen.std((0, 1, 2)), rtol=1e-11)
+    np.testing.assert_array_equal(valid.codec.mean, train.codec.mean)
+    np.testing.assert_array_equal(everything(valid), train.codec.encode(x[valid.positions]))
     assert 8 < len(valid) < 28
     assert sorted([*train.positions, *valid.positions]) == list(range(60))
 
@@ -115,14 +114,14 @@ def test_statistics_are_measured_once(open_fields, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(array_source, "_chunks", None)
         again = open_fields(tmp_path / "x.npy")
-    np.testing.assert_array_equal(again.units.std, first.units.std)
+    np.testing.assert_array_equal(again.codec.std, first.codec.std)
     # Of another file, and of a cache that is damaged, anew.
     (record,) = (tmp_path / "cache").iterdir()
     record.write_text(record.read_text()[:20])
-    np.testing.assert_array_equal(open_fields(tmp_path / "x.npy").units.std, first.units.std)
+    np.testing.assert_array_equal(open_fields(tmp_path / "x.npy").codec.std, first.codec.std)
     np.save(tmp_path / "x.npy", 2 * fields())
     os.utime(tmp_path / "x.npy", (0, 0))
-    np.testing.assert_allclose(open_fields(tmp_path / "x.npy").units.std, 2 * first.units.std)
+    np.testing.assert_allclose(open_fields(tmp_path / "x.npy").codec.std, 2 * first.codec.std)
 
 
 def test_files_are_mapped_and_never_read_whole(open_fields, tmp_path, monkeypatch):
@@ -137,7 +136,7 @@ def test_files_are_mapped_and_never_read_whole(open_fields, tmp_path, monkeypatc
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     np.testing.assert_allclose(
-        source.units.denormalise(taken)[:, 0, 0, 0], source.positions[[3000, 5]], atol=1e-3
+        source.codec.to_sample(taken)[:, 0, 0, 0], source.positions[[3000, 5]], atol=1e-3
     )
     assert mapped.nbytes == 16_384_000
     assert peak < mapped.nbytes / 4
@@ -179,7 +178,7 @@ def test_subfolders_are_the_split(open_fields, tmp_path):
     train, valid = both(open_fields, tmp_path / "data")
     np.testing.assert_allclose(in_units(train), x[:20], rtol=1e-6)
     np.testing.assert_allclose(in_units(valid), x[20:], rtol=1e-6)
-    np.testing.assert_allclose(train.units.mean, x[:20].mean((0, 1, 2)), rtol=1e-13)
+    np.testing.assert_allclose(train.codec.mean, x[:20].mean((0, 1, 2)), rtol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int16, np.uint8])
@@ -214,7 +213,7 @@ def test_fields_that_are_not_finite_are_skipped(open_fields, tmp_path, caplog):
         train, valid = both(open_fields, tmp_path / "x.npy", validation_fraction=0.1)
     assert len(train) + len(valid) == 98
     assert not {7, 40} & {*train.positions, *valid.positions}
-    np.testing.assert_allclose(train.units.mean, sound[train.positions].mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(train.codec.mean, sound[train.positions].mean((0, 1, 2)), rtol=1e-5)
     for place in (7, 40):
         assert caplog.text.count(f"skipped field {place} of 'x.npy'") == 1
     x[:6] = np.nan
@@ -301,8 +300,8 @@ def test_augmentations_turn_fields_as_they_turn_images(open_fields, tmp_path, au
 
 def test_unit_range_is_left_as_it_is():
     x = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
-    assert to_unit_range(x) is x
-    np.testing.assert_array_equal(to_unit_range(np.array([0, 255], np.uint8)), [-1, 1])
+    assert Fields(MEAN, STD).to_unit_range(x) is x
+    np.testing.assert_array_equal(IMAGES.to_unit_range(np.array([0, 255], np.uint8)), [-1, 1])
 
 
 def test_samples_come_in_the_units_of_the_data(monkeypatch):
@@ -321,22 +320,22 @@ def test_samples_come_in_the_units_of_the_data(monkeypatch):
     np.testing.assert_allclose(images, np.clip((noise + 1) / 2, 0, 1), atol=1e-6)
 
     mean, std = np.array([300.0, 2.0, -5.0]), np.array([7.0, 0.0, 0.1])
-    params = {"statistics": {"units": Units(mean, std).statistics()}}
+    params = {"statistics": Fields(mean, std).statistics()}
     expected = noise * 2 * std + mean
     np.testing.assert_allclose(sample_fn(params, key, 19), expected, rtol=1e-5)
     assert "callback" not in sample_fn.lower(params, key, 19).as_text()
     model = runs.Model(config, params, {})
     batches = list(sampling.sample_batches(model, key, 19))
     np.testing.assert_allclose(np.concatenate(batches), expected, rtol=1e-5)
-    np.testing.assert_allclose(model.units.std, std, rtol=1e-6)
+    np.testing.assert_allclose(model.codec.std, std, rtol=1e-6)
 
 
 def test_fields_measure_as_the_images_that_they_equal():
     """Photographs handed over as fields in unit range get the values of photographs."""
-    units = Units(np.zeros(3), np.full(3, 0.5))
+    codec = Fields(np.zeros(3), np.full(3, 0.5))
     images = [random_images(n, seed) // (seed + 1) for seed, n in enumerate((20, 24, 28))]
-    as_fields = [to_unit_range(x).astype(np.float64) for x in images]
-    ours = evaluate(ImageSets(*(data.from_array(x, units) for x in as_fields)), 2)
+    as_fields = [IMAGES.to_unit_range(x).astype(np.float64) for x in images]
+    ours = evaluate(ImageSets(*(data.from_array(x, codec) for x in as_fields)), 2)
     theirs = evaluate(ImageSets(*map(data.from_array, images)), 2)
     assert ours["method"]["units"] == {"mean": [0, 0, 0], "std": [0.5, 0.5, 0.5]}
     assert theirs["method"]["units"] is None
@@ -344,40 +343,47 @@ def test_fields_measure_as_the_images_that_they_equal():
     for name, measure in theirs["measures"].items():
         for entry in ("value", "training"):
             assert ours["measures"][name][entry] == pytest.approx(measure[entry], rel=1e-3), name
-    paired = [to_unit_range(x[:20]) for x in images[:2]]
-    assert fidelity(*paired) == pytest.approx(fidelity(*(x[:20] for x in images[:2])), rel=1e-4)
-    expected = quick_measures(images[0][:20], images[1][:20], is_paired=True)
-    assert quick_measures(*paired, is_paired=True) == pytest.approx(expected, rel=1e-3)
+    paired = [IMAGES.to_unit_range(x[:20]) for x in images[:2]]
+    assert fidelity(*paired, codec) == pytest.approx(
+        fidelity(*(x[:20] for x in images[:2]), IMAGES), rel=1e-4
+    )
+    expected = quick_measures(images[0][:20], images[1][:20], IMAGES, is_paired=True)
+    assert quick_measures(*paired, codec, is_paired=True) == pytest.approx(expected, rel=1e-3)
 
 
 def test_rebuilt_fields_are_neither_clipped_nor_rounded():
     x = np.random.default_rng(0).standard_normal((5, 4, 4, 2)).astype(np.float32)
     rebuilt = rebuild(
-        lambda factor, keys, fields: factor * fields, 3, x, jax.random.key(0), batch_size=2
+        lambda factor, keys, fields: factor * fields,
+        3,
+        x,
+        Fields(MEAN, STD),
+        jax.random.key(0),
+        batch_size=2,
     )
     np.testing.assert_allclose(rebuilt, 3 * x, rtol=1e-6)
 
 
 def test_a_field_is_compared_with_arrays_in_its_units(tmp_path):
-    x, units = fields(5), Units(MEAN, STD)
+    x, codec = fields(5), Fields(MEAN, STD)
     np.savez(tmp_path / "x.npz", images=x)
-    source = open_set(str(tmp_path / "x.npz"), "--reference", (4, 6, 2), units=units)
-    np.testing.assert_array_equal(everything(source), units.normalise(x))
-    assert data.subset(source, 3).units is units
+    source = open_set(str(tmp_path / "x.npz"), "--reference", (4, 6, 2), codec=codec)
+    np.testing.assert_array_equal(everything(source), codec.encode(x))
+    assert data.subset(source, 3).codec is codec
     with refusal("holds images .4, 6, 2., to be compared with .4, 6, 1."):
-        open_set(str(tmp_path / "x.npz"), "--reference", (4, 6, 1), units=units)
+        open_set(str(tmp_path / "x.npz"), "--reference", (4, 6, 1), codec=codec)
     (tmp_path / "x.npz").write_bytes(b"no archive")
     with refusal("x.npz cannot be read: ValueError: no array of numbers"):
-        open_set(str(tmp_path / "x.npz"), "--reference", (4, 6, 2), units=units)
+        open_set(str(tmp_path / "x.npz"), "--reference", (4, 6, 2), codec=codec)
     with refusal("is not an .npz or an .npy file"):
-        open_set(str(tmp_path), "--reference", (4, 6, 2), units=units)
+        open_set(str(tmp_path), "--reference", (4, 6, 2), codec=codec)
 
 
 def test_data_that_has_changed_is_noticed(tmp_path):
-    statistics = {"units": Units(MEAN, STD).statistics()}
-    runs.check_same_units(tmp_path, data.from_array(fields(), Units(MEAN, STD)), statistics)
+    statistics = Fields(MEAN, STD).statistics()
+    runs.check_same_units(tmp_path, data.from_array(fields(), Fields(MEAN, STD)), statistics)
     runs.check_same_units(tmp_path, data.from_array(random_images()), {})
-    other = Units(MEAN, STD * [1, 1.01])
+    other = Fields(MEAN, STD * [1, 1.01])
     with refusal("trained on other data: channel 1 had the std 0.0001, .*0.000101 now"):
         runs.check_same_units(tmp_path, data.from_array(fields(), other), statistics)
 
@@ -386,23 +392,23 @@ def test_data_that_has_changed_is_noticed(tmp_path):
 
 
 def test_false_colours():
-    units = Units(np.array([300.0]), np.array([7.0]))
+    codec = Fields(np.array([300.0]), np.array([7.0]))
     values = np.array([300 - 3 * 7, 300, 300 + 3 * 7, 1000.0, -1000.0]).reshape(1, 1, 5, 1)
     viridis = matplotlib.colormaps["viridis"]
     expected = viridis([0, 0.5, 1.0, 1.0, 0], bytes=True)[:, :3]
-    np.testing.assert_array_equal(to_visible(units.normalise(values))[0, 0], expected)
-    assert to_visible(np.full((1, 1, 1, 1), np.nan)).tolist() == [[[[0, 0, 0]]]]
+    np.testing.assert_array_equal(codec.to_visible(codec.encode(values))[0, 0], expected)
+    assert codec.to_visible(np.full((1, 1, 1, 1), np.nan)).tolist() == [[[[0, 0, 0]]]]
     images = random_images(2)
-    assert to_visible(images) is images
+    assert IMAGES.to_visible(images) is images
 
 
 @pytest.mark.parametrize(("channels", "width"), [(1, 5), (2, 11), (3, 17), (7, 17)])
 def test_channels_are_shown_side_by_side(channels, width):
     x = np.random.default_rng(0).standard_normal((3, 4, 5, channels)).astype(np.float32)
-    picture = to_visible(x)
+    picture = Fields(MEAN, STD).to_visible(x)
     assert picture.shape == (3, 4, width, 3)
     for k in range(min(channels, 3)):
-        alone = to_visible(x[..., k : k + 1])
+        alone = Fields(MEAN, STD).to_visible(x[..., k : k + 1])
         np.testing.assert_array_equal(picture[:, :, 6 * k : 6 * k + 5], alone)
     assert (picture[:, :, 5::6] == 0).all()
 

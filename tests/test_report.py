@@ -13,10 +13,11 @@ import skimage.data
 
 from wmgm_jax import data
 from wmgm_jax.config import base
+from wmgm_jax.core.moments import Moments
 from wmgm_jax.evaluation import ImageSets, evaluate, intervals
 from wmgm_jax.evaluation.inception import features
 from wmgm_jax.evaluation.inception.features import Inception
-from wmgm_jax.evaluation.measures.frechet import Moments, frechet_distance
+from wmgm_jax.evaluation.measures.frechet import frechet_distance
 from wmgm_jax.evaluation.neighbours import neighbours
 from wmgm_jax.evaluation.report.write import Subject, write
 

@@ -6,7 +6,7 @@ import pytest
 import pywt
 
 from wmgm_jax import wavelets
-from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.systems import statistics as bands
 
 
@@ -33,7 +33,7 @@ def float64_pyramid(images, levels):
 
 def test_unit_range():
     images = jnp.array([0, 255, 51], jnp.uint8)
-    unit = to_unit_range(images)
+    unit = IMAGES.to_unit_range(images)
     assert unit.dtype == jnp.float32
     np.testing.assert_allclose(unit, [-1.0, 1.0, -0.6], atol=1e-6)
 
@@ -41,7 +41,7 @@ def test_unit_range():
 @pytest.mark.parametrize("levels", [1, 3])
 def test_pyramid_holds_every_scale(levels):
     (images,) = batches_of(4)
-    actual = wavelets.pyramid(to_unit_range(images), levels)
+    actual = wavelets.pyramid(IMAGES.to_unit_range(images), levels)
     expected = float64_pyramid(images, levels)
     assert len(actual) == levels
     for (low, details), (expected_low, expected_details) in zip(actual, expected, strict=True):
@@ -54,7 +54,7 @@ def test_pyramid_holds_every_scale(levels):
 def test_statistics_are_those_of_all_images(levels):
     # Of unequal batches, a mean of their means would be another.
     batches = batches_of(7, 2, 4)
-    actual = bands.compute_statistics(iter(batches), levels)
+    actual = bands.compute_statistics(map(IMAGES.to_unit_range, batches), levels)
     images = np.concatenate(batches)
     pyramid = float64_pyramid(images, levels)
     lows = [images / 127.5 - 1.0, *(low for low, _ in pyramid)]
@@ -79,6 +79,7 @@ def test_statistics_are_those_of_all_images(levels):
 
 def test_statistics_do_not_depend_on_the_batches():
     (images,) = batches_of(12)
+    images = IMAGES.to_unit_range(images)
     whole = bands.compute_statistics([images], 2)
     for parts in (np.split(images, 4), np.split(images, [1, 3])):
         for name, value in bands.compute_statistics(parts, 2).items():
@@ -87,8 +88,8 @@ def test_statistics_do_not_depend_on_the_batches():
 
 def test_normalised_bands_have_unit_scale():
     (images,) = batches_of(8)
-    statistics = bands.compute_statistics([images], 3)
-    unit = to_unit_range(images)
+    unit = IMAGES.to_unit_range(images)
+    statistics = bands.compute_statistics([unit], 3)
     for k in range(4):
         low = wavelets.low(unit, k)
         normalised = bands.normalise_low(low, statistics, k)
@@ -108,7 +109,7 @@ def test_normalised_bands_have_unit_scale():
 @pytest.mark.parametrize("value", [0, 1, 128, 255])
 def test_constant_images_have_statistics_to_divide_by(value):
     images = np.full((3, 16, 16, 1), value, np.uint8)
-    statistics = bands.compute_statistics([images, images], 4)
+    statistics = bands.compute_statistics(2 * [IMAGES.to_unit_range(images)], 4)
     unit = value / 127.5 - 1.0
     np.testing.assert_allclose(
         statistics["low_mean"][:, 0], unit * 2.0 ** np.arange(5), rtol=1e-5, atol=2e-6

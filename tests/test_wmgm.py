@@ -14,9 +14,9 @@ import pytest
 import wmgm_jax
 from wmgm_jax import runs, sampling, systems, wavelets
 from wmgm_jax.config.validation import validate
+from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.core.errors import UserError
-from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.systems import scores
 from wmgm_jax.systems.interface import Sampling
 from wmgm_jax.training import parallel
@@ -41,7 +41,7 @@ def random_images(count=8, seed=0):
 def random_params(config, seed=0):
     """A model whose every parameter is random, so that no zero hides a path."""
     system = systems.build(config)
-    params = {"statistics": system.compute_statistics([random_images()])}
+    params = {"statistics": system.compute_statistics([IMAGES.to_unit_range(random_images())])}
     for stage in system.stages.values():
         params |= stage.export(*jax.jit(stage.init)(jax.random.key(seed)))
     leaves, structure = jax.tree.flatten(
@@ -84,7 +84,7 @@ def test_bfloat16_changes_little():
 def test_rebuilding_does_not_depend_on_the_batch():
     config = tiny()
     system, params = systems.build(config), random_params(config)
-    images = to_unit_range(random_images(6))
+    images = IMAGES.to_unit_range(random_images(6))
     keys = jax.random.split(jax.random.key(0), 6)
     many = system.reconstruct(params, keys, images)
     alone = system.reconstruct(params, keys[3:4], images[3:4])
@@ -170,7 +170,7 @@ def test_algorithm_2_by_hand():
 def test_details_leave_the_low_bands_as_they_are():
     config = tiny()
     params = random_params(config)
-    images = to_unit_range(random_images(2))
+    images = IMAGES.to_unit_range(random_images(2))
     keys = jax.random.split(jax.random.key(0), 2)
     rebuilt = systems.build(config).reconstruct(params, keys, images)
     low, *_ = wavelets.wavedec2(images, 2)
@@ -214,7 +214,7 @@ def train_steps(config, stage_name, count):
     system = systems.build(config)
     stage = system.stages[stage_name]
     images = random_images(stage.settings.batch_size)
-    statistics = system.compute_statistics([images])
+    statistics = system.compute_statistics([IMAGES.to_unit_range(images)])
     init = jax.jit(functools.partial(init_state, stage))
     first = init(statistics, jax.random.key(0))
     step_fns = {
@@ -268,7 +268,7 @@ def test_learning_without_a_discriminator(learning, shared):
     # From the true low bands, and from a key alone.
     system = systems.build(config)
     params = system.stages["msal"].export(*after.ema) | {"statistics": after.statistics}
-    images, keys = to_unit_range(random_images(3)), jax.random.split(jax.random.key(0), 3)
+    images, keys = IMAGES.to_unit_range(random_images(3)), jax.random.split(jax.random.key(0), 3)
     rebuilt = jax.jit(system.reconstruct)(params, keys, images)
     np.testing.assert_allclose(wavelets.low(rebuilt, 2), wavelets.low(images, 2), atol=1e-4)
     assert np.abs(rebuilt - images).max() > 0.1
@@ -385,7 +385,7 @@ def test_a_few_steps_lower_the_loss(stage):
     built = system.stages[stage]
     images = np.broadcast_to(random_images(1), (8, 16, 16, 3))
     init = jax.jit(functools.partial(init_state, built))
-    state = init(system.compute_statistics([images]), jax.random.key(0))
+    state = init(system.compute_statistics([IMAGES.to_unit_range(images)]), jax.random.key(0))
     state = parallel.replicate(state)
     objective = next(iter(built.objectives))
     step_fn = jax.pmap(train_step.make_train_step(built, (objective,)), axis_name=BATCH_AXIS)

@@ -39,7 +39,7 @@ from wmgm_jax.config import base
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core import files
 from wmgm_jax.core.errors import UserError
-from wmgm_jax.core.pictures import image_grid, to_visible, write_png
+from wmgm_jax.core.pictures import image_grid, write_png
 from wmgm_jax.data import image_sets
 from wmgm_jax.evaluation import ImageSets
 from wmgm_jax.evaluation.report.write import Subject, write
@@ -123,8 +123,7 @@ def _sample() -> None:
     settings = model.config.sampling
     facts = {"step": model.step, "checkpoint": _CHECKPOINT.value, "seed": _SEED.value}
     files.write_json(folder / "sampling.json", {**facts, "sampling": settings.to_dict()})
-    if model.units is not None:
-        images = to_visible(model.units.normalise(images))
+    images = model.codec.to_visible(model.codec.encode(images))
     write_png(folder / "grid.png", image_grid(images[: model.config.evaluation.grid_images]))
     for i, image in enumerate(tqdm(images, "writing", disable=not sys.stderr.isatty())):
         write_png(folder / "images" / f"{i:06d}.png", image)
@@ -144,7 +143,7 @@ def _evaluate() -> None:
     folder = workdir
     if _REFERENCE.value is not None:
         reference = image_sets.open_set(
-            _REFERENCE.value, "--reference", train.image_shape, units=train.units
+            _REFERENCE.value, "--reference", train.image_shape, codec=train.codec
         )
         facts["preparation"] = image_sets.PREPARATION
     if _REFERENCE.value is not None or _CHECKPOINT.value != "last":

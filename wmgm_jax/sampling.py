@@ -13,8 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax import systems
+from wmgm_jax.core.codec import codec_of
 from wmgm_jax.core.devices import over_devices
-from wmgm_jax.core.units import Units
 from wmgm_jax.runs.model import Model
 from wmgm_jax.systems.interface import Sampling
 
@@ -133,13 +133,10 @@ def _make_draw(config, num_steps, sampler, spacing):
         )
     )
 
-    def draw_in_units(params: Any, keys: jax.Array) -> jax.Array:
-        images, units = draw(params, keys), Units.of(params["statistics"])
-        if units is not None:
-            return units.denormalise(images)
-        return jnp.clip((images + 1) / 2, 0, 1)
+    def draw_samples(params: Any, keys: jax.Array) -> jax.Array:
+        return codec_of(params["statistics"]).to_sample(draw(params, keys))
 
-    return draw_in_units
+    return draw_samples
 
 
 def _image_keys(key: jax.Array, indices: jax.Array) -> jax.Array:

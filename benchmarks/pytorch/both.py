@@ -16,6 +16,7 @@ from benchmarks.pytorch.checkouts import Code
 from benchmarks.pytorch.loops import draw, schedule
 from benchmarks.systems import PAPER, drawing
 from wmgm_jax import runs, systems
+from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.random import fold_in, normal
 from wmgm_jax.diffusion.process import OUProcess
 from wmgm_jax.networks import Discriminator
@@ -52,7 +53,7 @@ class Both:
         self.system = systems.build(config)
         shape = (batch_size, *config.data.image_size, self.channels)
         self.pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        self.statistics = self.system.compute_statistics([self.pixels])
+        self.statistics = self.system.compute_statistics([IMAGES.to_unit_range(self.pixels)])
         self.process = OUProcess(config.process.schedule, config.process.T)
 
         score, _ = untrained.parameters(self.system.stages["score"])

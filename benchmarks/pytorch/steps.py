@@ -12,8 +12,8 @@ from benchmarks.pytorch import tensors
 from benchmarks.pytorch.both import Both, Comparison
 from benchmarks.pytorch.loops import generator_loss, score_loss, training_step
 from wmgm_jax import wavelets
+from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.errors import UserError
-from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.diffusion.process import perturb
 from wmgm_jax.systems.interface import Stage
 from wmgm_jax.systems.scores import noise_level
@@ -23,7 +23,7 @@ from wmgm_jax.systems.statistics import normalise_low
 def score_step(both: Both) -> Comparison:
     stage = both.system.stages["score"]
     t = np.linspace(0.1, 1.0, both.batch_size, dtype=np.float32) * both.process.T
-    low = wavelets.low(to_unit_range(both.pixels), both.levels)
+    low = wavelets.low(IMAGES.to_unit_range(both.pixels), both.levels)
     x0 = normalise_low(low, both.statistics, both.levels)
     noise = both.normal(both.levels, both.channels)
     theirs = {}
@@ -60,7 +60,7 @@ def generator_step(both: Both) -> Comparison:
 
 def _scales(both: Both, layout: str) -> list[dict[str, Any]]:
     """What `generator_loss` sees of every scale."""
-    images = to_unit_range(both.pixels)
+    images = IMAGES.to_unit_range(both.pixels)
     return [
         {
             "low": tensors.tensor(low, layout),

@@ -9,29 +9,26 @@ from wmgm_jax.core.files import atomic_writer
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Images in [0, 1] as uint8, rounded to the nearest and clipped."""
+    """Images in [0, 1] as uint8, clipped and rounded to the nearest."""
     return np.clip(np.round(np.asarray(images) * 255.0), 0, 255).astype(np.uint8)
 
 
-def to_visible(images: np.ndarray) -> np.ndarray:
-    """What is shown of images: uint8 as they are, fields in false colours.
+def false_colours(fields: np.ndarray, limit: float) -> np.ndarray:
+    """The first three channels of fields in false colours, side by side.
 
     Args:
-        images: uint8 `[B, H, W, C]`, or fields in unit range, floating-point, of any C.
+        fields: floating-point `[B, H, W, C]`, of any C.
+        limit: the value of the brightest yellow; dark blue is -limit.
 
     Returns:
-        uint8, the images, or `[B, H, w, 3]` with the first three channels of the fields side by
-        side and a black line apart (w = W, 2 W + 1 or 3 W + 2), from three standard deviations
-        below the mean (dark blue) to three above (yellow); what is not a number is black.
+        uint8 `[B, H, w, 3]`, a black line between the channels: w = W, 2 W + 1 or 3 W + 2. Values
+        beyond the limits get their colours; NaN is black.
     """
-    if not np.issubdtype(images.dtype, np.floating):
-        return images
-    import matplotlib  # Slow to import, and of use only here.
+    import matplotlib  # Slow to import, and needed only here.
 
     viridis = matplotlib.colormaps["viridis"]
-    # In unit range a standard deviation is 1/2.
-    channels = np.moveaxis(images[..., :3], -1, 0)
-    coloured = [viridis((x + 1.5) / 3, bytes=True)[..., :3] for x in channels]
+    channels = np.moveaxis(fields[..., :3], -1, 0)
+    coloured = [viridis((x + limit) / (2 * limit), bytes=True)[..., :3] for x in channels]
     line = np.zeros_like(coloured[0][:, :, :1])
     return np.concatenate([part for x in coloured for part in (line, x)][1:], axis=2)
 

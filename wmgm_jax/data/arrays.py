@@ -22,8 +22,8 @@ import numpy as np
 from tqdm import tqdm
 
 from wmgm_jax.core import files
+from wmgm_jax.core.codec import Fields, FieldStatistics
 from wmgm_jax.core.errors import UserError, one_line
-from wmgm_jax.core.units import Moments, Units
 from wmgm_jax.data.folder import SKIPS_NAMED, SKIPS_PERCENT, VALIDATION_FOLDERS
 
 _log = logging.getLogger(__name__)
@@ -56,14 +56,14 @@ class ArrayFields:
 
     Attributes:
         image_shape: (H, W, C).
-        units: of the training split.
+        codec: with the mean and standard deviation of the training split.
         files: where the fields of both splits are, one file after the other.
         starts: the place of the first field of every file, and their number at the end.
         positions: the places of the fields of this split.
     """
 
     image_shape: tuple[int, int, int]
-    units: Units
+    codec: Fields
     files: tuple[_File, ...]
     starts: np.ndarray
     positions: np.ndarray
@@ -79,7 +79,7 @@ class ArrayFields:
         for owner in np.unique(owners):
             here = owners == owner
             mapped = _map(self.files[owner])
-            fields[here] = self.units.normalise(mapped[places[here] - self.starts[owner]])
+            fields[here] = self.codec.encode(mapped[places[here] - self.starts[owner]])
         return fields
 
 
@@ -120,14 +120,14 @@ def open_arrays(
         is_valid = np.arange(starts[-1]) >= starts[len(train)]
     else:
         is_valid = _held_out(found, starts, validation_fraction, key)
-    units, skipped = _survey(found, starts, is_valid, cache, key)
+    codec, skipped = _survey(found, starts, is_valid, cache, key)
 
     chosen = is_valid == (split == "valid")
     _log_skips(found, starts, [i for i in skipped if chosen[i]], int(chosen.sum()))
     chosen[skipped] = False
     if not chosen.any():
         raise UserError(f"{key} has no field for the {split} split: add some")
-    return ArrayFields(shape, units, found, starts, np.flatnonzero(chosen))
+    return ArrayFields(shape, codec, found, starts, np.flatnonzero(chosen))
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -253,8 +253,8 @@ def _held_out(
 
 def _survey(
     found: tuple[_File, ...], starts: np.ndarray, is_valid: np.ndarray, cache: Path, key: str
-) -> tuple[Units, list[int]]:
-    """The units of the training fields, and the places of the fields that are not finite.
+) -> tuple[Fields, list[int]]:
+    """The codec of the training fields, and the places of the fields that are not finite.
 
     Reads everything once; what it finds is kept in the cache.
     """
@@ -263,15 +263,15 @@ def _survey(
     path = cache / f"fields_{digest.hexdigest()}.json"
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
         record = json.loads(path.read_text())
-        return Units(*(np.array(record[name]) for name in ("mean", "std"))), record["skipped"]
+        return Fields(*(np.array(record[name]) for name in ("mean", "std"))), record["skipped"]
 
-    moments, skipped, total = Moments(), [], int(starts[-1])
+    statistics, skipped, total = FieldStatistics(), [], int(starts[-1])
     with tqdm(total=total, desc="measuring", unit="field", disable=None, delay=1) as bar:
         for first, fields in _chunks(found, starts):
             is_finite = np.isfinite(fields).all(axis=(1, 2, 3))
             skipped += (first + np.flatnonzero(~is_finite)).tolist()
             is_used = is_finite & ~is_valid[first : first + len(fields)]
-            moments.add(fields[is_used].reshape(-1, fields.shape[-1]))
+            statistics.add(fields[is_used].reshape(-1, fields.shape[-1]))
             bar.update(len(fields))
     if len(skipped) * 100 > total * SKIPS_PERCENT:
         raise UserError(
@@ -279,12 +279,11 @@ def _survey(
             f"{SKIPS_PERCENT}%: remove or repair them, such as {_place(found, starts, skipped[0])}"
         )
     try:
-        units = moments.units()
+        codec = statistics.codec()
     except ValueError as error:
         raise UserError(f"{key}: {error}") from error
-    record = {"mean": units.mean.tolist(), "std": units.std.tolist(), "skipped": skipped}
-    files.write_json(path, record)
-    return units, skipped
+    files.write_json(path, {**codec.units(), "skipped": skipped})
+    return codec, skipped
 
 
 def _chunks(found: tuple[_File, ...], starts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from wmgm_jax.core.codec import IMAGES, Codec
 from wmgm_jax.core.errors import UserError, one_line
-from wmgm_jax.core.units import Units
 from wmgm_jax.data.folder import open_images
 from wmgm_jax.data.source import Source, from_array
 
@@ -21,7 +21,7 @@ def open_set(
     flag: str,
     shape: tuple[int, int, int] | None = None,
     cache_dir: str = "",
-    units: Units | None = None,
+    codec: Codec = IMAGES,
 ) -> Source:
     """All images of a folder or an array file.
 
@@ -33,27 +33,25 @@ def open_set(
             array is refused where it differs. None for that of the array or, with its sides
             rounded down to even, of the first image.
         cache_dir: where decoded folders are kept; "" for the user's cache directory.
-        units: of fields that a set is to be compared with, which then is an array of any real type
-            in the same units, with the number of channels that `shape` says.
+        codec: of the images, or of the fields, that the set is compared with. Fields are arrays of
+            any real type in the same units.
 
     Raises:
         UserError: there is no such file, or its content is something else.
     """
     place = Path(path).expanduser()
-    if place.is_dir() and units is None:
+    if place.is_dir() and codec.is_image:
         return from_array(open_images(place, shape=shape, cache_dir=cache_dir))
     if place.suffix not in (".npy", ".npz") or not place.is_file():
-        kinds = "a folder of images, an .npz" if units is None else "an .npz"
+        kinds = "a folder of images, an .npz" if codec.is_image else "an .npz"
         raise UserError(f"{flag}={path} is not {kinds} or an .npy file")
     images = _read_array(place, flag)
     if images.ndim == 3:
         images = images[..., None]
-    if units is None:
-        holds, wanted = images.dtype == np.uint8, "uint8 [N, H, W, C] with C 1 or 3"
-    else:
-        holds, wanted = images.dtype.kind in "fiu", "fields [N, H, W, C] of real numbers"
-    if not holds or images.ndim != 4 or (units is None and images.shape[-1] not in (1, 3)):
-        raise UserError(f"{flag}={path} holds {images.dtype} {list(images.shape)}: give {wanted}")
+    if not codec.accepts(images):
+        raise UserError(
+            f"{flag}={path} holds {images.dtype} {list(images.shape)}: give {codec.wanted}"
+        )
     if not len(images):
         raise UserError(f"{flag}={path} holds no image")
     if shape is not None and images.shape[1:] != shape:
@@ -61,7 +59,7 @@ def open_set(
             f"{flag}={path} holds images {list(images.shape[1:])}, to be compared with "
             f"{list(shape)}: give both sets the same size"
         )
-    return from_array(images, units)
+    return from_array(images, codec)
 
 
 def _read_array(path: Path, flag: str) -> np.ndarray:

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from wmgm_jax import data
-from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.core.codec import Codec
+from wmgm_jax.core.moments import Moments
 from wmgm_jax.evaluation import intervals
 from wmgm_jax.evaluation.inception import features
 from wmgm_jax.evaluation.inception.features import Inception
-from wmgm_jax.evaluation.measures.frechet import Moments, frechet_distance
+from wmgm_jax.evaluation.measures.frechet import frechet_distance
 from wmgm_jax.evaluation.measures.gaussian_divergence import gaussian_divergences
 from wmgm_jax.evaluation.measures.kernel_distance import kernel_distance
 from wmgm_jax.evaluation.measures.marginals import kurtosis, marginals
@@ -52,6 +53,11 @@ class ImageSets:
     training: data.Source | None = None
 
     @property
+    def codec(self) -> Codec:
+        """Of all the images."""
+        return self.generated.codec
+
+    @property
     def fewest(self) -> int:
         """Images in the smallest set."""
         sets = (self.generated, self.reference, self.training)
@@ -80,7 +86,6 @@ def evaluate(
     if inception is not None:
         measures |= _feature_measures(sets, inception, cache_dir)
     named = {"generated": sets.generated, "reference": sets.reference, "training": sets.training}
-    units = sets.generated.units
     return {
         "images": {
             name: {"count": len(source), "shape": list(source.image_shape)}
@@ -94,7 +99,7 @@ def evaluate(
         "method": {
             "intervals": intervals.METHOD,
             "pixels_and_bands": f"at most {PIXEL_IMAGES} images of each set, spread over it",
-            "units": units and {"mean": units.mean.tolist(), "std": units.std.tolist()},
+            "units": sets.codec.units(),
             "features": features.PREPROCESSING if inception is not None else None,
             "weights_sha256": inception.weights_sha256 if inception is not None else None,
         },
@@ -107,7 +112,7 @@ def evaluate(
 
 def _describe(source: data.Source, levels: int) -> dict[str, object]:
     """What the bands of a set are like, whatever it is compared with."""
-    images = to_unit_range(data.spread(source, PIXEL_IMAGES))
+    images = source.codec.to_unit_range(data.spread(source, PIXEL_IMAGES))
     return {
         "sparsity": {
             "thresholds": list(THRESHOLDS),
@@ -125,11 +130,14 @@ def _divergences(images: np.ndarray, levels: int) -> dict[str, object] | None:
         return None
 
 
-def quick_measures(generated: np.ndarray, true: np.ndarray, is_paired: bool) -> dict[str, float]:
+def quick_measures(
+    generated: np.ndarray, true: np.ndarray, codec: Codec, is_paired: bool
+) -> dict[str, float]:
     """How far generated pictures are from true ones.
 
     Args:
-        generated, true: `[N, H, W, C]`, uint8, or floating-point in unit range.
+        generated, true: encoded `[N, H, W, C]`.
+        codec: of both.
         is_paired: whether the i-th generated picture should be the i-th true one, and not only one
             of their kind.
 
@@ -139,19 +147,19 @@ def quick_measures(generated: np.ndarray, true: np.ndarray, is_paired: bool) -> 
     """
     values = {
         "sliced_wasserstein": sliced_wasserstein(generated, true)["mean"],
-        "spectrum_error": spectrum_error(to_unit_range(generated), to_unit_range(true)),
+        "spectrum_error": spectrum_error(*(codec.to_unit_range(x) for x in (generated, true))),
     }
-    return values | fidelity(generated, true) if is_paired else values
+    return values | fidelity(generated, true, codec) if is_paired else values
 
 
-def reconstructed(rebuilt: np.ndarray, true: np.ndarray) -> Measures:
+def reconstructed(rebuilt: np.ndarray, true: np.ndarray, codec: Codec) -> Measures:
     """PSNR and SSIM of images rebuilt from their true coarsest band, with intervals.
 
     Args:
-        rebuilt, true: as of `fidelity`.
+        rebuilt, true, codec: as for `fidelity`.
     """
     values = intervals.measured(
-        lambda indices: fidelity(rebuilt[indices], true[indices]), np.arange(len(true))
+        lambda indices: fidelity(rebuilt[indices], true[indices], codec), np.arange(len(true))
     )
     return {
         f"reconstruction/{name}": value | {"training": None, "images": [len(true)] * 2}
@@ -167,7 +175,7 @@ def _pixel_measures(sets: ImageSets, levels: int) -> Measures:
     def measure(images: np.ndarray) -> dict[str, float]:
         distances = sliced_wasserstein(images, reference)
         values = {f"sliced_wasserstein/{level}": value for level, value in distances.items()}
-        ours, theirs = to_unit_range(images), to_unit_range(reference)
+        ours, theirs = (sets.codec.to_unit_range(x) for x in (images, reference))
         values["spectrum_error"] = spectrum_error(ours, theirs)
         for scale, bands in marginals(ours, theirs, levels).items():
             for band, facts in bands.items():

@@ -1,6 +1,7 @@
 """The training images nearest to generated ones: memorisation at a glance."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import numpy as np
 import scipy
 
 from wmgm_jax import data
-from wmgm_jax.core.pictures import enlarge, image_grid, to_visible
-from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.core.codec import Codec
+from wmgm_jax.core.pictures import enlarge, image_grid
 from wmgm_jax.evaluation.inception.features import Inception
 
 SAMPLES = 8
@@ -55,14 +56,15 @@ def neighbours(
         space, features = "Inception features", inception.features
         batches = [inception.cached_feature_set(training, cache_dir).kept]
     else:
-        space, features = "pixels of about 16x16", _coarse_pixels
+        space = "pixels of about 16x16"
+        features = functools.partial(_coarse_pixels, codec=generated.codec)
         batches = _coarse_batches(training)
     samples, others = data.spread(generated, count), data.spread(reference, count)
     queries = features(np.concatenate([samples, others]))
     distances, indices = nearest(queries, batches, min(NEIGHBOURS, len(training)))
     shown = min(SAMPLES, len(samples))
     rows = [np.stack([samples[i], *training.take(indices[i])]) for i in range(shown)]
-    pictures = to_visible(enlarge(np.concatenate(rows)))
+    pictures = generated.codec.to_visible(enlarge(np.concatenate(rows)))
     first = distances[:, 0]
     return Neighbours(
         picture=image_grid(pictures, columns=1 + indices.shape[1]),
@@ -109,12 +111,13 @@ def nearest(
 
 def _coarse_batches(source: data.Source, size: int = 1024) -> Iterator[np.ndarray]:
     for first in range(0, len(source), size):
-        yield _coarse_pixels(source.take(np.arange(first, min(first + size, len(source)))))
+        images = source.take(np.arange(first, min(first + size, len(source))))
+        yield _coarse_pixels(images, source.codec)
 
 
-def _coarse_pixels(images: np.ndarray) -> np.ndarray:
-    """Averages of blocks, float32 `[N, D]`, in [0, 1]; of fields about that."""
-    x = (to_unit_range(images) + 1) / 2
+def _coarse_pixels(images: np.ndarray, codec: Codec) -> np.ndarray:
+    """Averages of blocks of encoded images, float32 `[N, D]`, in about [0, 1]."""
+    x = (codec.to_unit_range(images) + 1) / 2
     while min(x.shape[1:3]) >= 2 * _COARSE and not any(side % 2 for side in x.shape[1:3]):
         x = (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
     return x.reshape(len(x), -1)

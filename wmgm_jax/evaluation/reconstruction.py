@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wmgm_jax.core.codec import Codec
 from wmgm_jax.core.devices import dividing, over_devices, shardings
-from wmgm_jax.core.pictures import to_uint8
-from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.losses.ssim import ssim
 
 # That of equal images is infinite, which no mean survives and no JSON holds.
@@ -30,13 +29,16 @@ def psnr(x: jax.Array, y: jax.Array) -> jax.Array:
     return -10 * jnp.log10(jnp.maximum(error, 10 ** (-HIGHEST_PSNR / 10)))
 
 
-def fidelity(rebuilt: np.ndarray, true: np.ndarray, batch_size: int = 64) -> dict[str, float]:
+def fidelity(
+    rebuilt: np.ndarray, true: np.ndarray, codec: Codec, batch_size: int = 64
+) -> dict[str, float]:
     """Mean PSNR and SSIM of rebuilt images.
 
     Args:
-        rebuilt, true: `[N, H, W, C]`, uint8, or fields in unit range, whose data range (of PSNR's
-            peak and SSIM's constants) is taken for 2, four standard deviations, as that of images
-            in [-1, 1].
+        rebuilt, true: encoded `[N, H, W, C]`. The data range, for the peak of PSNR and the
+            constants of SSIM, is 2 in unit range: from black to white of images, four standard
+            deviations of fields.
+        codec: of both.
         batch_size: images at a time.
 
     Returns:
@@ -45,7 +47,7 @@ def fidelity(rebuilt: np.ndarray, true: np.ndarray, batch_size: int = 64) -> dic
 
     @jax.jit
     def compare(x, y):
-        x, y = ((to_unit_range(images) + 1) / 2 for images in (x, y))
+        x, y = ((codec.to_unit_range(images) + 1) / 2 for images in (x, y))
         return psnr(x, y), ssim(x, y, data_range=1.0)
 
     values = [
@@ -60,6 +62,7 @@ def rebuild(
     reconstruct: Callable[[Any, jax.Array, jax.Array], jax.Array],
     params: Any,
     images: np.ndarray,
+    codec: Codec,
     key: jax.Array,
     batch_size: int,
 ) -> np.ndarray:
@@ -68,12 +71,13 @@ def rebuild(
     Args:
         reconstruct: (params, keys `[B]`, images) -> rebuilt images, both `[B, H, W, C]` in [-1, 1].
         params: of the model.
-        images: `[N, H, W, C]`, uint8, or fields in unit range.
+        images: encoded `[N, H, W, C]`.
+        codec: of the images.
         key: for the noise of the details.
         batch_size: images at a time.
 
     Returns:
-        `[N, H, W, C]`, of the kind of `images`.
+        Encoded `[N, H, W, C]`.
     """
     devices = dividing(math.gcd(batch_size, len(images)))
     program = over_devices(lambda params, batch: reconstruct(params, *batch), devices)
@@ -82,7 +86,7 @@ def rebuild(
     keys = jax.random.split(key, len(images))
     batches = []
     for i in range(0, len(images), batch_size):
-        batch = keys[i : i + batch_size], to_unit_range(images[i : i + batch_size])
+        batch = keys[i : i + batch_size], codec.to_unit_range(images[i : i + batch_size])
         batches.append(program(params, jax.device_put(batch, split)))
     rebuilt = np.concatenate(jax.device_get(batches))
-    return to_uint8((rebuilt + 1) / 2) if images.dtype == np.uint8 else rebuilt
+    return codec.encode_unit_range(rebuilt)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from wmgm_jax import data, runs, sampling, systems
 from wmgm_jax.core import files
-from wmgm_jax.core.pictures import image_grid, to_uint8, to_visible, write_png
+from wmgm_jax.core.pictures import image_grid, write_png
 from wmgm_jax.evaluation import ImageSets, Measures, reconstructed
 from wmgm_jax.evaluation.reconstruction import rebuild
 from wmgm_jax.evaluation.report.write import Subject, write
@@ -42,7 +42,7 @@ def evaluate_model(
     """
     folder, settings = folder or workdir, model.config.evaluation
     generated = _draw_to_disk(model, folder / "samples" / "evaluated.npy", settings.num_images)
-    grid = image_grid(to_visible(data.spread(generated, settings.grid_images)))
+    grid = image_grid(model.codec.to_visible(data.spread(generated, settings.grid_images)))
     write_png(folder / "samples" / "grid.png", grid)
     subject = Subject(
         title=workdir.resolve().name,
@@ -65,20 +65,19 @@ def draw(model: runs.Model, num: int, seed: int) -> Iterator[np.ndarray]:
     units of the data where these are fields."""
     with tqdm(total=num, desc="sampling", unit="image", disable=not sys.stderr.isatty()) as bar:
         for images in sampling.sample_batches(model, jax.random.key(seed), num):
-            yield to_uint8(images) if model.units is None else images
+            yield model.codec.sample_file(images)
             bar.update(len(images))
 
 
 def _draw_to_disk(model: runs.Model, path: Path, num: int) -> data.Source:
     """Images that are mapped into memory, however many they are."""
     shape = (num, *model.config.data.image_size, model.config.data.channels)
-    dtype = np.dtype(np.uint8 if model.units is None else np.float32)
     with files.atomic_writer(path) as file:
-        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        header = {"descr": model.codec.dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for images in draw(model, num, seed=0):
             file.write(images.tobytes())
-    return data.from_array(np.load(path, mmap_mode="r", allow_pickle=False), model.units)
+    return data.from_array(np.load(path, mmap_mode="r", allow_pickle=False), model.codec)
 
 
 def _rebuilt(model: runs.Model, reference: data.Source) -> Measures:
@@ -91,7 +90,8 @@ def _rebuilt(model: runs.Model, reference: data.Source) -> Measures:
         system.reconstruct,
         model.params,
         images,
+        model.codec,
         jax.random.key(model.config.seed),
         model.config.sampling.batch_size,
     )
-    return reconstructed(rebuilt, images)
+    return reconstructed(rebuilt, images, model.codec)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from wmgm_jax import systems
+from wmgm_jax.core.codec import Codec, codec_of
 from wmgm_jax.core.errors import UserError
-from wmgm_jax.core.units import Units
 from wmgm_jax.runs.checkpoints import Checkpoints
 from wmgm_jax.runs.run import read_config
 
@@ -30,9 +30,9 @@ class Model:
     step: dict[str, int]
 
     @property
-    def units(self) -> Units | None:
-        """Of the fields that it draws; None for images."""
-        return Units.of(self.params["statistics"])
+    def codec(self) -> Codec:
+        """The codec of the images or fields that the model draws."""
+        return codec_of(self.params["statistics"])
 
 
 def load(

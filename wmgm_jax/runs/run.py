@@ -5,15 +5,14 @@ import json
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax import data, systems
 from wmgm_jax.config import compatibility
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core import files
+from wmgm_jax.core.codec import codec_of
 from wmgm_jax.core.errors import UserError
-from wmgm_jax.core.units import Units
 from wmgm_jax.systems.interface import Stage, Statistics, System
 
 
@@ -126,18 +125,12 @@ def check_same_units(workdir: Path, source: data.Source, statistics: Statistics)
     Raises:
         UserError: the data has changed since.
     """
-    units = Units.of(statistics)
-    if units is None or source.units is None:
-        return
-    tolerance = 1e-3 * units.std + 1e-6 * np.abs(units.mean)
-    for name in ("mean", "std"):
-        ours, theirs = getattr(source.units, name), getattr(units, name)
-        for channel in np.flatnonzero(np.abs(ours - theirs) > tolerance):
-            raise UserError(
-                f"{workdir} was trained on other data: channel {channel} had the {name} "
-                f"{theirs[channel]:.6g}, and has {ours[channel]:.6g} now; bring back the former, "
-                "or use another --workdir"
-            )
+    difference = source.codec.difference(codec_of(statistics))
+    if difference:
+        raise UserError(
+            f"{workdir} was trained on other data: {difference}; bring back the former, "
+            "or use another --workdir"
+        )
 
 
 def _check_batch(stage: Stage, num_images: int) -> None:

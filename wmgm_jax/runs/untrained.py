@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax import systems
+from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.runs.model import Model
 from wmgm_jax.systems.interface import Stage
 
@@ -18,7 +19,7 @@ def model(config: ConfigDict) -> Model:
         params |= stage.export(*parameters(stage))
     shape = (1, *config.data.image_size, config.data.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    params["statistics"] = system.compute_statistics([noise])
+    params["statistics"] = system.compute_statistics([IMAGES.to_unit_range(noise)])
     return Model(config, params, {})
 
 

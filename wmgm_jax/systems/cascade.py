@@ -12,7 +12,6 @@ import functools
 from collections.abc import Callable, Iterable
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax import wavelets
@@ -63,7 +62,7 @@ class Cascade(abc.ABC):
     def detail_calls(self, sampling: Sampling) -> list[NetworkCall]:
         """The work behind the details of one image."""
 
-    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[jax.Array]) -> Statistics:
         """See `statistics.compute_statistics`."""
         return compute_statistics(batches, self.levels)
 

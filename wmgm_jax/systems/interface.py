@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 Params = Any
@@ -26,7 +25,8 @@ class Batch:
     """What a loss sees of one step.
 
     Attributes:
-        images: float32 `[b, H, W, C]` in unit range, this device's part of the batch.
+        images: float32 `[b, H, W, C]` in unit range (see `core.codec`), this device's part of the
+            batch.
         keys: `[b]` keys, one an image. Each is a function of the seed, the step and the image's
             place in the whole batch. A loss draws all its randomness from them, so that a run does
             not depend on the number of devices.
@@ -170,11 +170,11 @@ class System(Protocol):
         rebuilt from their true coarsest band. None for a system of one stage."""
         ...
 
-    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[jax.Array]) -> Statistics:
         """The statistics that normalise what the networks see; they become part of the model.
 
         Args:
-            batches: `[B, H, W, C]` of the training set, as a source gives them.
+            batches: float32 `[B, H, W, C]` in unit range, of the training set.
 
         Returns:
             float32 arrays by name.

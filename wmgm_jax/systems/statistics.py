@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wmgm_jax import wavelets
-from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.core.moments import mean_over_batches
 from wmgm_jax.systems.interface import Statistics
 from wmgm_jax.wavelets import pyramid
 
@@ -16,12 +16,12 @@ from wmgm_jax.wavelets import pyramid
 SMALLEST_STD = 1e-4
 
 
-def compute_statistics(batches: Iterable[np.ndarray], levels: int) -> Statistics:
+def compute_statistics(batches: Iterable[jax.Array], levels: int) -> Statistics:
     """Mean and standard deviation of x_L^k and standard deviation of each detail band (the
     gamma_k of WSGM Eq. 14), per scale and channel, of images in [-1, 1].
 
     Args:
-        batches: `[B, H, W, C]`, uint8 or fields in unit range, at least one.
+        batches: float32 `[B, H, W, C]` in unit range, at least one.
         levels: the number of scales S, from 0.
 
     Returns:
@@ -31,7 +31,6 @@ def compute_statistics(batches: Iterable[np.ndarray], levels: int) -> Statistics
 
     @jax.jit
     def moments(images):
-        images = to_unit_range(images)
         scales = pyramid(images, levels)
         lows = [images, *(low for low, _ in scales)]
         mean = functools.partial(jnp.mean, axis=(0, 1, 2))
@@ -43,14 +42,7 @@ def compute_statistics(batches: Iterable[np.ndarray], levels: int) -> Statistics
             ).reshape(levels, 3, images.shape[-1]),
         }
 
-    # Summed over batches in float64, for the images number many.
-    totals, count = {}, 0
-    for images in batches:
-        for name, value in moments(images).items():
-            totals[name] = totals.get(name, 0.0) + len(images) * np.asarray(value, np.float64)
-        count += len(images)
-    mean = {name: total / count for name, total in totals.items()}
-
+    mean = mean_over_batches(moments, batches)
     low_variance = np.maximum(mean["low_square"] - mean["low"] ** 2, 0.0)
     statistics = {
         "low_mean": mean["low"],

@@ -30,8 +30,8 @@ from ml_collections import ConfigDict
 from wmgm_jax import wavelets
 from wmgm_jax.config import arguments
 from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.moments import mean_over_batches
 from wmgm_jax.core.random import fold_in, normal
-from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.diffusion.chain import Chain
 from wmgm_jax.diffusion.process import OUProcess
 from wmgm_jax.losses import nonsaturating
@@ -110,11 +110,11 @@ class WaveDiff:
         )
         self.stages = {"wavediff": self.stage()}
 
-    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[jax.Array]) -> Statistics:
         """What is subtracted from each channel of the coefficients, and what divides it.
 
         Args:
-            batches: `[B, H, W, C]`, uint8 or fields in unit range.
+            batches: float32 `[B, H, W, C]` in unit range.
 
         Returns:
             float32 `mean` and `std` `[4^S C]`.
@@ -128,15 +128,10 @@ class WaveDiff:
 
         @jax.jit
         def moments(images):
-            y = to_coefficients(to_unit_range(images), self.levels)
+            y = to_coefficients(images, self.levels)
             return jnp.stack([jnp.mean(y, (0, 1, 2)), jnp.mean(y**2, (0, 1, 2))])
 
-        # Summed over batches in float64, for the images number many.
-        total, count = 0.0, 0
-        for images in batches:
-            total = total + len(images) * np.asarray(moments(images), np.float64)
-            count += len(images)
-        mean, square = total / count
+        mean, square = mean_over_batches(moments, batches)
         std = np.sqrt(np.maximum(square - mean**2, SMALLEST_STD**2))
         return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
 

@@ -148,8 +148,7 @@ def compile_calls(
     """
     start, per_call = time.monotonic(), run.config.train.steps_per_call
     shape = (per_call, stage.settings.batch_size // jax.process_count(), *run.train.image_shape)
-    dtype = np.uint8 if run.train.units is None else np.float32
-    images = parallel.split_over_devices(np.zeros(shape, dtype))
+    images = parallel.split_over_devices(np.zeros(shape, run.train.codec.dtype))
     steps = range(first_step, stage.settings.num_steps, per_call)
     schedules = list(dict.fromkeys(_call_schedule(run, stage, step) for step in steps))
     programs = {}

@@ -9,8 +9,7 @@ from jax.experimental import multihost_utils
 
 from wmgm_jax import data
 from wmgm_jax.core.devices import dividing, over_devices, shardings
-from wmgm_jax.core.pictures import enlarge, image_grid, to_uint8, to_visible, write_png
-from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.core.pictures import enlarge, image_grid, write_png
 from wmgm_jax.evaluation import quick_measures
 from wmgm_jax.runs.checkpoints import Checkpoints
 from wmgm_jax.runs.metrics_file import read_metrics
@@ -56,7 +55,7 @@ class Progress:
             model: the stage's entries and `statistics` in the parameters of the model.
         """
         pictures = self._pictures(model, self._run.config.train.preview_images)
-        shown, true = (to_visible(enlarge(picture)) for picture in pictures)
+        shown, true = (self._run.valid.codec.to_visible(enlarge(picture)) for picture in pictures)
         margin = 2
         if self._stage.is_paired:
             gap = np.full_like(true[:, :, :3], 255)
@@ -67,7 +66,7 @@ class Progress:
     def measure(self, model: Any) -> dict[str, float]:
         """The measures of `evaluation.quick` on validation images."""
         pictures = self._pictures(model, self._run.config.evaluation.every_images)
-        return quick_measures(*pictures, self._stage.is_paired)
+        return quick_measures(*pictures, self._run.valid.codec, self._stage.is_paired)
 
     def keep_best(self, step: int, values: dict[str, float], tree: Any) -> None:
         """Saves a checkpoint to `best/<stage>` if it measures less than any before.
@@ -89,12 +88,12 @@ class Progress:
         self._checkpoints.close()
 
     def _pictures(self, model: Any, count: int) -> list[np.ndarray]:
-        """(generated, true) `[N, h, w, C]`, of at most `count` validation images: uint8, or fields
-        in unit range."""
+        """(generated, true) `[N, h, w, C]`, of at most `count` validation images, encoded."""
+        codec = self._run.valid.codec
         batch_size = min(count, len(self._run.valid), self._run.config.sampling.batch_size)
         # Whole batches, so that one program serves them all.
         count = min(count, len(self._run.valid)) // batch_size * batch_size
-        images = to_unit_range(data.spread(self._run.valid, count))
+        images = codec.to_unit_range(data.spread(self._run.valid, count))
         keys = jax.random.split(jax.random.key(self._run.config.seed), count)
         devices = dividing(batch_size)
         compare = self._compare(devices)
@@ -106,6 +105,4 @@ class Progress:
             for rows in (slice(i, i + batch_size) for i in range(0, count, batch_size))
         ]
         pictures = [np.concatenate(parts) for parts in zip(*jax.device_get(batches), strict=True)]
-        if self._run.valid.units is not None:
-            return pictures
-        return [to_uint8((picture + 1) / 2) for picture in pictures]
+        return [codec.encode_unit_range(picture) for picture in pictures]

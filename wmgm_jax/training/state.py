@@ -2,6 +2,7 @@
 
 import functools
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import flax
@@ -66,8 +67,7 @@ def init_state(stage: Stage, statistics: Statistics, key: jax.Array) -> TrainSta
 def first_state(run: Run, name: str, stage: Stage) -> TrainState:
     """The state before the first step of a run, with the statistics of its training set."""
     statistics = run.system.compute_statistics(_batches_for_statistics(run))
-    if run.train.units is not None:
-        statistics |= {"units": run.train.units.statistics()}
+    statistics |= run.train.codec.statistics()
     options = _COMPILE_FAST.get(jax.default_backend())
     init = jax.jit(functools.partial(init_state, stage), compiler_options=options)
     return jax.device_get(init(statistics, _key(run, name)))
@@ -117,17 +117,23 @@ def _key(run: Run, name: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(run.config.seed), zlib.crc32(name.encode()))
 
 
-def _batches_for_statistics(run: Run):
-    """Batches of at most `data.statistics_images` training images, augmented as in training."""
+def _batches_for_statistics(run: Run) -> Iterator[jax.Array]:
+    """Batches of at most `data.statistics_images` training images, augmented as in training, in
+    unit range."""
+    # Jitted, because XLA and NumPy round the division differently: the statistics are those of the
+    # numbers that training sees.
+    to_unit_range = jax.jit(run.train.codec.to_unit_range)
     count = min(len(run.train), run.config.data.statistics_images)
     size = min(count, 64)
     return (
-        data.batch_at(
-            run.train,
-            seed=run.config.seed,
-            step=step,
-            batch_size=size,
-            augment=run.config.data.augment,
+        to_unit_range(
+            data.batch_at(
+                run.train,
+                seed=run.config.seed,
+                step=step,
+                batch_size=size,
+                augment=run.config.data.augment,
+            )
         )
         for step in range(count // size)
     )

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from wmgm_jax.core.codec import codec_of
 from wmgm_jax.core.devices import BATCH_AXIS
-from wmgm_jax.core.units import to_unit_range
 from wmgm_jax.systems.interface import Batch, Objective, Stage
 from wmgm_jax.training.optimizer import make_optimizers
 from wmgm_jax.training.state import TrainState
@@ -82,7 +82,8 @@ def make_train_step(
         place = jax.lax.axis_index(BATCH_AXIS) * len(images) + jnp.arange(len(images))
         step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, place)
-        batch = Batch(to_unit_range(images), keys, state.statistics)
+        images = codec_of(state.statistics).to_unit_range(images)
+        batch = Batch(images, keys, state.statistics)
 
         metrics = {}
         for name, objective in stage.objectives.items():

@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from wmgm_jax import data
 from wmgm_jax.core import files
+from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.devices import shardings
-from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.core.moments import Moments
 from wmgm_jax.evaluation import intervals
 from wmgm_jax.evaluation.inception.network import InceptionV3, to_rgb
-from wmgm_jax.evaluation.measures.frechet import Moments
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class FeatureSet:
 
 def inception_features(params: Any, images: jax.Array) -> jax.Array:
     """uint8 `[B, H, W, C]` -> float32 `[B, 2048]`, as `PREPROCESSING` says."""
-    return InceptionV3().apply({"params": params}, to_rgb(to_unit_range(images)))
+    return InceptionV3().apply({"params": params}, to_rgb(IMAGES.to_unit_range(images)))
 
 
 class Inception:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from wmgm_jax.core.units import to_unit_range
+from wmgm_jax.core.codec import Codec
 from wmgm_jax.evaluation.measures.marginals import histograms
 from wmgm_jax.evaluation.measures.power_spectrum import power_spectrum
 
@@ -65,16 +65,17 @@ def training_curves(records: Sequence[Mapping[str, Any]], stage: str) -> Figure:
     return figure
 
 
-def spectra(sets: Mapping[str, np.ndarray]) -> Figure:
+def spectra(sets: Mapping[str, np.ndarray], codec: Codec) -> Figure:
     """Radially averaged power spectra.
 
     Args:
-        sets: `[N, H, W, C]`, uint8, or fields in unit range, by name, a key of `COLOURS`.
+        sets: encoded `[N, H, W, C]` by name, a key of `COLOURS`.
+        codec: of the sets.
     """
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
     for name in filter(sets.__contains__, COLOURS):
-        frequencies, power = power_spectrum(to_unit_range(sets[name]))
+        frequencies, power = power_spectrum(codec.to_unit_range(sets[name]))
         axes.loglog(frequencies, power, color=COLOURS[name], label=name)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -84,14 +85,17 @@ def spectra(sets: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def band_marginals(generated: np.ndarray, reference: np.ndarray, levels: int) -> Figure:
+def band_marginals(
+    generated: np.ndarray, reference: np.ndarray, codec: Codec, levels: int
+) -> Figure:
     """Densities of the coefficients of every band, on a logarithmic scale.
 
     Args:
-        generated, reference: `[N, H, W, C]`, uint8, or fields in unit range.
+        generated, reference: encoded `[N, H, W, C]`.
+        codec: of both.
         levels: the number of scales S.
     """
-    tree = histograms(to_unit_range(generated), to_unit_range(reference), levels)
+    tree = histograms(*(codec.to_unit_range(x) for x in (generated, reference)), levels)
     width = max(len(bands) for bands in tree.values())
     figure = Figure(figsize=(2.5 * width, 2.1 * len(tree)), layout="constrained")
     panels = figure.subplots(len(tree), width, squeeze=False, sharey=True)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from wmgm_jax import data
 from wmgm_jax.core import files
 from wmgm_jax.core.errors import UserError
-from wmgm_jax.core.pictures import enlarge, image_grid, to_visible
+from wmgm_jax.core.pictures import enlarge, image_grid
 from wmgm_jax.evaluation import HEADLINES, ImageSets, Measures, evaluate, summary
 from wmgm_jax.evaluation.inception import weights
 from wmgm_jax.evaluation.inception.features import KEPT, Inception
@@ -73,7 +73,7 @@ def write(subject: Subject, folder: Path, settings: ConfigDict, cache_dir: str) 
             _log.warning("only %d %s images: the measures say little", len(source), name)
     cache = files.cache_folder(cache_dir)
     inception = None
-    if sets.generated.units is None:
+    if sets.codec.is_image:
         inception = load_inception(settings.inception_weights, cache_dir)
     else:
         _log.info("FID, KID, precision and recall are of pictures: left out for fields")
@@ -167,7 +167,7 @@ def _sections(
                 "Mean power of the frequencies at every distance from zero: too little on the "
                 "right is missing detail, too much is noise."
             )
-            + page.plot(plots.spectra(images)),
+            + page.plot(plots.spectra(images, sets.codec)),
         ),
         (
             "Marginals of the Haar bands",
@@ -176,7 +176,9 @@ def _sections(
                 "standard deviation; scale 1 is the finest."
             )
             + page.plot(
-                plots.band_marginals(images["generated"], images["reference"], subject.levels)
+                plots.band_marginals(
+                    images["generated"], images["reference"], sets.codec, subject.levels
+                )
             ),
         ),
         (
@@ -212,19 +214,14 @@ def _measures(tree: Mapping[str, Any]) -> str:
 
 def _legend(sets: ImageSets) -> str:
     """What the colours of fields mean."""
-    if sets.generated.units is None:
-        return ""
-    return page.paragraph(
-        "Fields in false colours, their first three channels side by side: dark blue is three "
-        "standard deviations of the training fields below their mean, yellow three above."
-    )
+    return page.paragraph(sets.codec.legend) if sets.codec.legend else ""
 
 
 def _grid(source: data.Source, count: int) -> str:
     images = data.spread(source, count)
     # Mixed, for neighbours in a source may be alike.
     images = np.random.default_rng(0).permutation(images)
-    pictures = to_visible(enlarge(images))
+    pictures = source.codec.to_visible(enlarge(images))
     return page.picture(image_grid(pictures), f"{len(images)} images")
 
 
