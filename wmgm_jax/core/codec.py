@@ -35,17 +35,10 @@ class Codec(Protocol):
         legend: explains the colours of `to_visible` in a report; "" where none is needed.
     """
 
-    @property
-    def dtype(self) -> np.dtype: ...
-
-    @property
-    def is_image(self) -> bool: ...
-
-    @property
-    def wanted(self) -> str: ...
-
-    @property
-    def legend(self) -> str: ...
+    dtype: ClassVar[np.dtype]
+    is_image: ClassVar[bool]
+    wanted: ClassVar[str]
+    legend: ClassVar[str]
 
     def accepts(self, raw: np.ndarray) -> bool:
         """Whether an array read from a file can be encoded."""

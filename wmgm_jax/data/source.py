@@ -27,7 +27,7 @@ class Source(Protocol):
         """The number of images."""
         ...
 
-    def take(self, indices: np.ndarray) -> np.ndarray:
+    def take(self, indices: np.ndarray, /) -> np.ndarray:
         """The images at `indices`, integers `[B]`, encoded `[B, H, W, C]`: uint8 images, or fields
         as float32 in unit range."""
         ...
