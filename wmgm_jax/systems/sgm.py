@@ -7,6 +7,7 @@ It is the diffusion of the coarsest band with no scale split off, S = 0.
 
 from collections.abc import Iterable
 
+import jax
 from ml_collections import ConfigDict
 
 from wmgm_jax.systems.coarsest import CoarsestBand
