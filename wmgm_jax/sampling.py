@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from wmgm_jax import systems
 from wmgm_jax.core.codec import codec_of
-from wmgm_jax.core.devices import over_devices
+from wmgm_jax.core.devices import BatchProgram, over_devices
 from wmgm_jax.runs.model import Model
 from wmgm_jax.systems.interface import Sampling
 
@@ -62,7 +62,7 @@ def make_batch_fn(
     num_steps: int | None = None,
     sampler: str | None = None,
     spacing: str | None = None,
-) -> Callable[[tuple[Any, jax.Array], jax.Array], jax.Array]:
+) -> BatchProgram:
     """Makes the sampler of a model as one jitted program over several devices.
 
     Args:
@@ -107,14 +107,15 @@ def sample_batches(
     share = -(-min(num, model.config.sampling.batch_size) // len(devices))
     batch_size = share * len(devices)
 
-    def indices(first: int) -> jax.Array:
-        return jnp.arange(first, first + batch_size)
-
     start = time.monotonic()
     batch_fn = make_batch_fn(model.config, devices, num_steps, sampler, spacing)
-    program = batch_fn.lower((model.params, key), indices(0)).compile()
+    shared = batch_fn.share((model.params, key))
+
+    def indices(first: int) -> jax.Array:
+        return batch_fn.divide(jnp.arange(first, first + batch_size))
+
+    program = batch_fn.lower(shared, indices(0)).compile()
     _log.info("sampling: compiled in %.0f s", time.monotonic() - start)
-    shared = jax.device_put((model.params, key), program.input_shardings[0][0])
     drawn = ((first, program(shared, indices(first))) for first in range(0, num, batch_size))
     # The devices begin with a batch before the host takes the one before it.
     for (first, images), _ in itertools.pairwise(itertools.chain(drawn, [None])):

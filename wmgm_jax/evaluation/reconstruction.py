@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wmgm_jax.core.codec import Codec
-from wmgm_jax.core.devices import dividing, over_devices, shardings
+from wmgm_jax.core.devices import dividing, over_devices
 from wmgm_jax.losses.ssim import ssim
 
 # That of equal images is infinite, which no mean survives and no JSON holds.
@@ -81,12 +81,6 @@ def rebuild(
     """
     devices = dividing(math.gcd(batch_size, len(images)))
     program = over_devices(lambda params, batch: reconstruct(params, *batch), devices)
-    whole, split = shardings(devices)
-    params = jax.device_put(params, whole)
     keys = jax.random.split(key, len(images))
-    batches = []
-    for i in range(0, len(images), batch_size):
-        batch = keys[i : i + batch_size], codec.to_unit_range(images[i : i + batch_size])
-        batches.append(program(params, jax.device_put(batch, split)))
-    rebuilt = np.concatenate(jax.device_get(batches))
+    rebuilt = program.in_batches(params, (keys, codec.to_unit_range(images)), batch_size)
     return codec.encode_unit_range(rebuilt)

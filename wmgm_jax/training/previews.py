@@ -8,7 +8,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from wmgm_jax import data
-from wmgm_jax.core.devices import dividing, over_devices, shardings
+from wmgm_jax.core.devices import dividing, over_devices
 from wmgm_jax.core.pictures import enlarge, image_grid, write_png
 from wmgm_jax.evaluation import quick_measures
 from wmgm_jax.runs.checkpoints import Checkpoints
@@ -95,14 +95,6 @@ class Progress:
         count = min(count, len(self._run.valid)) // batch_size * batch_size
         images = codec.to_unit_range(data.spread(self._run.valid, count))
         keys = jax.random.split(jax.random.key(self._run.config.seed), count)
-        devices = dividing(batch_size)
-        compare = self._compare(devices)
-        whole, split = shardings(devices)
-        model = jax.device_put(model, whole)
-        # One host of several does this: JAX would not spread arrays of NumPy there by itself.
-        batches = [
-            compare(model, jax.device_put((keys[rows], images[rows]), split))
-            for rows in (slice(i, i + batch_size) for i in range(0, count, batch_size))
-        ]
-        pictures = [np.concatenate(parts) for parts in zip(*jax.device_get(batches), strict=True)]
+        compare = self._compare(dividing(batch_size))
+        pictures = compare.in_batches(model, (keys, images), batch_size)
         return [codec.encode_unit_range(picture) for picture in pictures]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from wmgm_jax import data
 from wmgm_jax.core import files
 from wmgm_jax.core.codec import IMAGES
-from wmgm_jax.core.devices import shardings
+from wmgm_jax.core.devices import over_devices
 from wmgm_jax.core.moments import Moments
 from wmgm_jax.evaluation import intervals
 from wmgm_jax.evaluation.inception.network import InceptionV3, to_rgb
@@ -76,12 +76,10 @@ class Inception:
             apply: (params, uint8 `[B, H, W, C]`) -> features `[B, D]`.
         """
         devices = jax.local_devices()
-        whole, split = shardings(devices)
         self.weights_sha256 = weights_sha256
         self._batch_size = -(-batch_size // len(devices)) * len(devices)
-        self._params = jax.device_put(params, whole)
-        self._split = split
-        self._apply = jax.jit(apply, in_shardings=(whole, split), out_shardings=split)
+        self._apply = over_devices(apply, devices)
+        self._params = self._apply.share(params)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """uint8 `[N, H, W, C]` -> float32 `[N, 2048]`."""
@@ -146,7 +144,7 @@ class Inception:
             # The last batch is filled up, so that one program serves them all.
             indices = np.arange(first, first + self._batch_size)
             images = source.take(np.minimum(indices, len(source) - 1))
-            rows = self._apply(self._params, jax.device_put(images, self._split))
+            rows = self._apply(self._params, images)
             if pending is not None:
                 yield pending[0], np.asarray(pending[1])
             pending = first, rows[: len(source) - first]
