@@ -31,12 +31,12 @@ from wmgm_jax.config import registry
 from wmgm_jax.core import files
 from wmgm_jax.diffusion import grids
 from wmgm_jax.diffusion.samplers import SAMPLERS
-from wmgm_jax.evaluation import HEADLINES, ImageSets, evaluate
-from wmgm_jax.evaluation.inception.features import Inception
+from wmgm_jax.evaluation import ImageSets, evaluate
+from wmgm_jax.evaluation.inception.features import Inception, load_inception
 from wmgm_jax.evaluation.report.figures import write_figure
+from wmgm_jax.evaluation.report.headlines import HEADLINES
 from wmgm_jax.evaluation.report.plots import BLUE, GREEN, PURPLE, VERMILION
 from wmgm_jax.evaluation.report.tables import headlines, write_table
-from wmgm_jax.evaluation.report.write import load_inception
 
 STEPS = ["4", "6", "8", "16", "32", "64", "96", "192"]
 FLOOR = "training images"

@@ -22,10 +22,10 @@ from scipy import ndimage
 from wmgm_jax import cli, data, runs
 from wmgm_jax.core import files
 from wmgm_jax.evaluation import ImageSets, evaluate
+from wmgm_jax.evaluation.inception.features import load_inception
 from wmgm_jax.evaluation.report.figures import write_figure
 from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE
 from wmgm_jax.evaluation.report.tables import write_table
-from wmgm_jax.evaluation.report.write import load_inception
 
 NAMES = {
     "fid": "FID",

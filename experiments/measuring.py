@@ -14,8 +14,7 @@ import wmgm_jax
 from wmgm_jax import runs
 from wmgm_jax.core import files
 from wmgm_jax.evaluation import Measures
-from wmgm_jax.evaluation.inception.features import KEPT
-from wmgm_jax.evaluation.report.write import load_inception
+from wmgm_jax.evaluation.inception.features import KEPT, load_inception
 from wmgm_jax.evaluation.trained import evaluate_model
 from wmgm_jax.systems import cost
 

@@ -27,12 +27,11 @@ from absl import flags
 from experiments import comparison
 from wmgm_jax import cli, data, runs
 from wmgm_jax.core import files
-from wmgm_jax.evaluation import ImageSets, evaluate, reconstructed
-from wmgm_jax.evaluation.inception.features import Inception
-from wmgm_jax.evaluation.reconstruction import rebuild
+from wmgm_jax.evaluation import ImageSets, evaluate
+from wmgm_jax.evaluation.inception.features import Inception, load_inception
+from wmgm_jax.evaluation.reconstruction import rebuild, reconstruction_measures
 from wmgm_jax.evaluation.report.figures import rows_of_images, write_figure
 from wmgm_jax.evaluation.report.tables import headlines, write_table
-from wmgm_jax.evaluation.report.write import load_inception
 from wmgm_jax.systems import cost
 
 # In the order of the paper: learning, one network for all scales; FID, PSNR, parameters there.
@@ -106,7 +105,7 @@ def measured(
     sets = ImageSets(data.from_array(rebuilt), data.from_array(true))
     cache = files.cache_folder(run.config.data.cache_dir)
     measures = evaluate(sets, run.config.wavelet.levels, inception, cache)["measures"]
-    measures |= reconstructed(rebuilt, true, run.valid.codec)
+    measures |= reconstruction_measures(rebuilt, true, run.valid.codec)
     return headlines(measures)
 
 

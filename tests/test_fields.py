@@ -438,7 +438,7 @@ def test_a_run_on_fields(run, tmp_path):
     )
     code, _, log = run(*flags)
     assert code == 0, log
-    assert "left out for fields" in log
+    assert "not computed for fields" in log
 
     report = json.loads((workdir / "evaluation.json").read_text())
     assert report["images"]["generated"] == {"count": 8, "shape": [8, 8, 2]}

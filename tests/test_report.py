@@ -19,7 +19,7 @@ from wmgm_jax.evaluation.inception import features
 from wmgm_jax.evaluation.inception.features import Inception
 from wmgm_jax.evaluation.measures.frechet import frechet_distance
 from wmgm_jax.evaluation.neighbours import neighbours
-from wmgm_jax.evaluation.report.write import Subject, write
+from wmgm_jax.evaluation.report.write import Subject, write_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +162,10 @@ def test_evaluate(sets, inception, crops, tmp_path):
 
 
 def test_fid_takes_more_than_a_few_images(crops, inception, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(write, "load_inception", lambda *_: inception)
+    monkeypatch.setattr("wmgm_jax.evaluation.report.write.load_inception", lambda *_: inception)
     few, many = data.from_array(crops[:3]), data.from_array(crops[10:20])
     subject = Subject("few", ImageSets(few, many), 2)
-    write(subject, tmp_path, ml_collections.ConfigDict(base().evaluation), str(tmp_path))
+    write_evaluation(subject, tmp_path, ml_collections.ConfigDict(base().evaluation), str(tmp_path))
     tree = json.loads((tmp_path / "evaluation.json").read_text())
     assert "sliced_wasserstein/mean" in tree["measures"]
     assert "fid" not in tree["measures"]
@@ -202,7 +202,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(sets, tmp_path):
         for step in range(1, 5)
     ]
     subject = Subject('<script>alert("x")</script>', sets, 2, {"step": 3}, {}, records)
-    write(subject, tmp_path, settings, str(tmp_path / "cache"))
+    write_evaluation(subject, tmp_path, settings, str(tmp_path / "cache"))
     tree = json.loads((tmp_path / "evaluation.json").read_text())
     assert tree["step"] == 3
     assert tree["method"]["weights_sha256"] is None

@@ -42,8 +42,9 @@ from wmgm_jax.core.errors import UserError
 from wmgm_jax.core.pictures import image_grid, write_png
 from wmgm_jax.data import image_sets
 from wmgm_jax.evaluation import ImageSets
-from wmgm_jax.evaluation.report.write import Subject, write
-from wmgm_jax.evaluation.trained import draw, evaluate_model
+from wmgm_jax.evaluation.report.write import Subject, write_evaluation
+from wmgm_jax.evaluation.trained import evaluate_model
+from wmgm_jax.sampling import draw_raw
 from wmgm_jax.systems import cost
 from wmgm_jax.training import loop
 
@@ -115,7 +116,7 @@ def _train() -> None:
 def _sample() -> None:
     workdir = _workdir()
     model = _trained_model(workdir)
-    images = np.concatenate(list(draw(model, _NUM_SAMPLES.value, _SEED.value)))
+    images = np.concatenate(list(draw_raw(model, _NUM_SAMPLES.value, _SEED.value)))
     folder = workdir / "samples" / f"seed_{_SEED.value}"
     # What an earlier call left must not mix with what this one draws.
     shutil.rmtree(folder, ignore_errors=True)
@@ -224,7 +225,7 @@ def _compare_files(generated: str) -> None:
             "preparation": image_sets.PREPARATION,
         },
     )
-    write(subject, folder, config.evaluation, cache_dir)
+    write_evaluation(subject, folder, config.evaluation, cache_dir)
 
 
 def _levels(shape: tuple[int, int, int], wanted: int) -> int:

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from wmgm_jax import systems
 from wmgm_jax.core.codec import codec_of
@@ -120,6 +122,24 @@ def sample_batches(
     # The devices begin with a batch before the host takes the one before it.
     for (first, images), _ in itertools.pairwise(itertools.chain(drawn, [None])):
         yield np.asarray(images)[: num - first]
+
+
+def draw_raw(model: Model, num: int, seed: int) -> Iterator[np.ndarray]:
+    """Draws images as files hold them, in batches and with a progress bar.
+
+    Args:
+        model: a trained model.
+        num: how many images to draw.
+        seed: of the images.
+
+    Yields:
+        `[b, H, W, C]`, `num` images in all: uint8 images, or float32 fields in the units of the
+        data.
+    """
+    with tqdm(total=num, desc="sampling", unit="image", disable=not sys.stderr.isatty()) as bar:
+        for samples in sample_batches(model, jax.random.key(seed), num):
+            yield model.codec.sample_file(samples)
+            bar.update(len(samples))
 
 
 def _make_draw(config, num_steps, sampler, spacing):

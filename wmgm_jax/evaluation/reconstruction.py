@@ -1,4 +1,7 @@
-"""How near images come when only their coarsest band is kept (Table 2 of the paper)."""
+"""How near images come to the true ones when they are rebuilt from their coarsest band.
+
+Table 2 of the paper.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,9 +13,11 @@ import numpy as np
 
 from wmgm_jax.core.codec import Codec
 from wmgm_jax.core.devices import dividing, over_devices
+from wmgm_jax.evaluation import intervals
+from wmgm_jax.evaluation.sets import Measures
 from wmgm_jax.losses.ssim import ssim
 
-# That of equal images is infinite, which no mean survives and no JSON holds.
+# Of equal images it would be infinite, and so would be its mean; JSON has no infinity.
 HIGHEST_PSNR = 100.0
 
 
@@ -58,6 +63,24 @@ def fidelity(
     return {"psnr": float(psnrs.mean()), "ssim": float(ssims.mean())}
 
 
+def reconstruction_measures(rebuilt: np.ndarray, true: np.ndarray, codec: Codec) -> Measures:
+    """PSNR and SSIM of images rebuilt from their true coarsest band, with intervals.
+
+    Args:
+        rebuilt, true, codec: as for `fidelity`.
+
+    Returns:
+        `reconstruction/psnr` and `reconstruction/ssim`.
+    """
+    values = intervals.measured(
+        lambda indices: fidelity(rebuilt[indices], true[indices], codec), np.arange(len(true))
+    )
+    return {
+        f"reconstruction/{name}": value | {"training": None, "images": [len(true)] * 2}
+        for name, value in values.items()
+    }
+
+
 def rebuild(
     reconstruct: Callable[[Any, jax.Array, jax.Array], jax.Array],
     params: Any,
@@ -66,7 +89,7 @@ def rebuild(
     key: jax.Array,
     batch_size: int,
 ) -> np.ndarray:
-    """Images rebuilt from their true coarsest band.
+    """Rebuilds images from their true coarsest band.
 
     Args:
         reconstruct: (params, keys `[B]`, images) -> rebuilt images, both `[B, H, W, C]` in [-1, 1].

@@ -20,8 +20,10 @@ from wmgm_jax import data
 from wmgm_jax.core import files
 from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.devices import over_devices
+from wmgm_jax.core.errors import UserError
 from wmgm_jax.core.moments import Moments
 from wmgm_jax.evaluation import intervals
+from wmgm_jax.evaluation.inception import weights
 from wmgm_jax.evaluation.inception.network import InceptionV3, to_rgb
 
 _log = logging.getLogger(__name__)
@@ -156,6 +158,29 @@ class Inception:
         for first in range(0, len(source), 1024):
             digest.update(source.take(np.arange(first, min(first + 1024, len(source)))))
         return digest.hexdigest()
+
+
+def load_inception(path: str, cache_dir: str, batch_size: int = 32) -> Inception | None:
+    """The network of FID, or None where its weights cannot be had; the log then says why.
+
+    Args:
+        path: the `inception_weights` of a config.
+        cache_dir: where downloaded weights are kept.
+        batch_size: images at a time on each device.
+
+    Raises:
+        UserError: the file that the user named cannot be used.
+    """
+    if path == "none":
+        return None
+    try:
+        params, digest = weights.load(path, cache_dir)
+    except UserError as error:
+        if path:
+            raise
+        _log.warning("FID, KID, precision and recall are not computed: %s", error)
+        return None
+    return Inception(params, digest, batch_size * jax.local_device_count())
 
 
 def _read(path: Path) -> FeatureSet:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wmgm_jax.core import files
-from wmgm_jax.evaluation import HEADLINES, Measures
+from wmgm_jax.evaluation.report.headlines import HEADLINES
+from wmgm_jax.evaluation.sets import Measures
 
 _log = logging.getLogger("wmgm_jax.experiments")
 
