@@ -14,15 +14,17 @@ A source and a model each have a codec. Nothing else asks whether data are image
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-import jax
 import numpy as np
 
 from wmgm_jax.core.moments import Moments
 from wmgm_jax.core.pictures import false_colours, to_uint8
 
-Array = TypeVar("Array", np.ndarray, jax.Array)
+if TYPE_CHECKING:  # Reading data takes no JAX.
+    import jax
+
+Array = TypeVar("Array", np.ndarray, "jax.Array")
 
 
 class Codec(Protocol):
@@ -40,7 +42,8 @@ class Codec(Protocol):
     wanted: ClassVar[str]
     legend: ClassVar[str]
 
-    def accepts(self, raw: np.ndarray) -> bool:
+    @staticmethod
+    def accepts(raw: np.ndarray) -> bool:
         """Whether an array read from a file can be encoded."""
         ...
 
@@ -90,9 +93,10 @@ class EightBit:
     wanted: ClassVar[str] = "uint8 [N, H, W, C] with C 1 or 3"
     legend: ClassVar[str] = ""
 
-    def accepts(self, raw: np.ndarray) -> bool:
+    @staticmethod
+    def accepts(raw: np.ndarray) -> bool:
         """Whether an array is uint8 `[N, H, W, C]` with C 1 or 3."""
-        return raw.dtype == self.dtype and raw.ndim == 4 and raw.shape[-1] in (1, 3)
+        return raw.dtype == np.uint8 and raw.ndim == 4 and raw.shape[-1] in (1, 3)
 
     def encode(self, raw: np.ndarray) -> np.ndarray:
         """Returns uint8 images as they are."""
@@ -155,7 +159,8 @@ class Fields:
         "standard deviations of the training fields below their mean, yellow three above."
     )
 
-    def accepts(self, raw: np.ndarray) -> bool:
+    @staticmethod
+    def accepts(raw: np.ndarray) -> bool:
         """Whether an array is `[N, H, W, C]` of floating-point numbers or integers."""
         return raw.dtype.kind in "fiu" and raw.ndim == 4
 

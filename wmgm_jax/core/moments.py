@@ -1,33 +1,32 @@
 """Means, variances and covariances of data too large for memory."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import Any, Self, TypeVar
 
-import jax
 import numpy as np
 
+Batch = TypeVar("Batch", bound=Sized)
 
-def mean_over_batches(function: Callable[[np.ndarray], Any], batches: Iterable[np.ndarray]) -> Any:
-    """The mean of a function over a stream, each batch weighted by its length, in float64.
+
+def mean_over_batches(
+    function: Callable[[Batch], Mapping[str, Any]], batches: Iterable[Batch]
+) -> dict[str, np.ndarray]:
+    """The means of some functions over a stream of batches, summed in float64.
 
     Args:
-        function: a batch -> a tree of arrays, means over the batch.
+        function: a batch -> arrays by name, means over the batch.
         batches: `[B, ...]`, at least one, of any and varying B.
 
     Returns:
-        The tree, of float64 arrays.
+        float64 arrays by name.
     """
-    total, count = None, 0
+    totals, count = {}, 0
     for batch in batches:
-        size = len(batch)
-        # The default binds this batch's size.
-        weighted = jax.tree.map(
-            lambda x, size=size: size * np.asarray(x, np.float64), function(batch)
-        )
-        total = weighted if total is None else jax.tree.map(np.add, total, weighted)
-        count += size
-    return jax.tree.map(lambda x: x / count, total)
+        for name, value in function(batch).items():
+            totals[name] = totals.get(name, 0.0) + len(batch) * np.asarray(value, np.float64)
+        count += len(batch)
+    return {name: total / count for name, total in totals.items()}
 
 
 @dataclasses.dataclass(frozen=True)

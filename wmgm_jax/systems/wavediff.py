@@ -127,12 +127,13 @@ class WaveDiff:
             }
 
         @jax.jit
-        def moments(images):
+        def moments_of(images):
             y = to_coefficients(images, self.levels)
-            return jnp.stack([jnp.mean(y, (0, 1, 2)), jnp.mean(y**2, (0, 1, 2))])
+            return {"mean": jnp.mean(y, (0, 1, 2)), "square": jnp.mean(y**2, (0, 1, 2))}
 
-        mean, square = mean_over_batches(moments, batches)
-        std = np.sqrt(np.maximum(square - mean**2, SMALLEST_STD**2))
+        moments = mean_over_batches(moments_of, batches)
+        mean = moments["mean"]
+        std = np.sqrt(np.maximum(moments["square"] - mean**2, SMALLEST_STD**2))
         return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
 
     # --- sampling --------------------------------------------------------------------------------
