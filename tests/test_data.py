@@ -14,6 +14,7 @@ from PIL import Image
 
 from wmgm_jax import data
 from wmgm_jax.core.errors import UserError
+from wmgm_jax.data.batches import epoch_order
 from wmgm_jax.data.folder import decode_image
 
 
@@ -80,7 +81,7 @@ def test_the_order_depends_on_the_seed_and_on_nothing_else():
 
     first = at(0, 7)
     at(5, 1), at(0, 8)
-    data._epoch_order.cache_clear()
+    epoch_order.cache_clear()
     assert at(0, 7) == first
     assert at(1, 7) != first
 

@@ -19,7 +19,9 @@ from test_wmgm import random_images, tiny
 
 from wmgm_jax import data, runs, sampling
 from wmgm_jax.core.codec import IMAGES, Fields, FieldStatistics, codec_of
+from wmgm_jax.data import array_files
 from wmgm_jax.data import arrays as array_source
+from wmgm_jax.data.array_files import ArrayFile
 from wmgm_jax.data.image_sets import open_set
 from wmgm_jax.evaluation import ImageSets, evaluate, quick_measures
 from wmgm_jax.evaluation.reconstruction import fidelity, rebuild
@@ -95,7 +97,7 @@ def test_what_float32_cannot_hold_is_refused(values):
 
 @pytest.mark.parametrize("chunk", [1, 1000, 2**22])
 def test_statistics_are_those_of_the_training_fields(open_fields, tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(array_source, "_CHUNK", chunk)
+    monkeypatch.setattr(array_source, "CHUNK", chunk)
     x = fields()
     np.save(tmp_path / "x.npy", x)
     train, valid = both(open_fields, tmp_path / "x.npy", validation_fraction=0.3)
@@ -112,7 +114,7 @@ def test_statistics_are_measured_once(open_fields, tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", fields())
     first = open_fields(tmp_path / "x.npy")
     with monkeypatch.context() as patch:
-        patch.setattr(array_source, "_chunks", None)
+        patch.setattr(array_source, "chunks", None)
         again = open_fields(tmp_path / "x.npy")
     np.testing.assert_array_equal(again.codec.std, first.codec.std)
     # Of another file, and of a cache that is damaged, anew.
@@ -125,7 +127,7 @@ def test_statistics_are_measured_once(open_fields, tmp_path, monkeypatch):
 
 
 def test_files_are_mapped_and_never_read_whole(open_fields, tmp_path, monkeypatch):
-    monkeypatch.setattr(array_source, "_CHUNK", 2**12)
+    monkeypatch.setattr(array_source, "CHUNK", 2**12)
     mapped = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (4000, 32, 32))
     mapped[:] = np.arange(4000)[:, None, None]
     mapped.flush()
@@ -192,15 +194,15 @@ def test_any_real_type_without_a_channel_axis(open_fields, tmp_path, dtype):
 def test_npz_files_are_unpacked_once(open_fields, tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "x.npz", labels=np.arange(3), fields=fields())
     first = everything(open_fields(tmp_path / "x.npz"))
-    array_source._map.cache_clear()
+    array_files.mapped.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(array_source, "_unpack", None)
+        patch.setattr(array_files, "unpack", None)
         np.testing.assert_array_equal(everything(open_fields(tmp_path / "x.npz")), first)
     (unpacked,) = (tmp_path / "cache").glob("*.npy")
-    assert isinstance(array_source._map(array_source._File("", str(unpacked), (0, 0))), np.memmap)
+    assert isinstance(array_files.mapped(ArrayFile("", str(unpacked), (0, 0))), np.memmap)
     # A damaged one is unpacked anew.
     unpacked.write_bytes(unpacked.read_bytes()[:500])
-    array_source._map.cache_clear()
+    array_files.mapped.cache_clear()
     np.testing.assert_array_equal(everything(open_fields(tmp_path / "x.npz")), first)
 
 
@@ -218,7 +220,7 @@ def test_fields_that_are_not_finite_are_skipped(open_fields, tmp_path, caplog):
         assert caplog.text.count(f"skipped field {place} of 'x.npy'") == 1
     x[:6] = np.nan
     np.save(tmp_path / "x.npy", x)
-    with refusal("8 of 100 fields .*not finite, over 5%.*field 0 of 'x.npy'"):
+    with refusal("8 of 100 fields hold NaN or infinity, over 5%.*field 0 of 'x.npy'"):
         open_fields(tmp_path / "x.npy")
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
@@ -248,10 +250,10 @@ def test_arrays_that_do_not_serve_are_refused(open_fields, tmp_path, content, pa
 
 
 def test_files_that_do_not_serve_are_refused(open_fields, tmp_path):
-    with refusal("nowhere.npy' does not exist, as an .npy file.*Draw them"):
+    with refusal("nowhere.npy' does not exist: give an .npy file.*Draw them"):
         open_fields(tmp_path / "nowhere.npy", missing_hint="Draw them first")
     (tmp_path / "x.txt").write_text("1")
-    with refusal("x.txt' is neither an .npy file, an .npz file or a folder"):
+    with refusal("x.txt' is not an .npy file, an .npz file or a folder"):
         open_fields(tmp_path / "x.txt")
     (tmp_path / "empty").mkdir()
     with refusal("empty' has no .npy or .npz file"):

@@ -46,7 +46,7 @@ def test_one_grey_image_does_not_take_the_colour_of_the_others(images, tmp_path,
     source = open_set(str(tmp_path), "--generated", cache_dir=str(tmp_path / "cache"))
     np.testing.assert_array_equal(contents(source)[1], images[1])
     np.testing.assert_array_equal(contents(source)[0], images[0, ..., :1].repeat(3, axis=-1))
-    assert "images differ; all are brought to 8x12 in colour" in caplog.text
+    assert "images differ; all are converted to 8x12 in colour" in caplog.text
 
 
 def test_arrays(images, tmp_path):

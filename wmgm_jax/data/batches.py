@@ -1,8 +1,8 @@
 """The order in which training sees the images: a pure function of a seed and a step.
 
-The images come in an endless chain of epochs, each a fresh shuffle. The batch of step `s` takes the
-positions `s * batch_size` to `(s + 1) * batch_size - 1` of that chain, so that a run that goes on
-needs its step and nothing else.
+The images form an endless chain of epochs, each a new shuffle. The batch of step `s` has the
+positions `s * batch_size` to `(s + 1) * batch_size - 1` of that chain. So a run that continues
+needs only its step.
 """
 
 import functools
@@ -25,19 +25,19 @@ def batch_at(
     augment: str,
     rows: slice = slice(None),
 ) -> np.ndarray:
-    """The batch of one step; every step takes the same time.
+    """The batch of one step. Each step takes the same time to read.
 
     Args:
-        source: where the images come from.
-        seed: non-negative, chooses the shuffles and the augmentations.
-        step: non-negative, the place of the batch in the endless order.
+        source: of the images.
+        seed: of the shuffles and augmentations, non-negative.
+        step: the place of the batch in the endless chain, non-negative.
         batch_size: B, the size of the whole batch, at most `len(source)`.
-        augment: "none", "flip" (mirrored left to right, one time in two) or "dihedral" (any of the
-            eight symmetries of the square, evenly).
-        rows: the part of the whole batch to read and return; the same images as slicing the whole.
+        augment: "none", "flip" (half of the images mirrored left to right) or "dihedral" (each of
+            the eight symmetries of the square equally often).
+        rows: the part of the whole batch to read and return.
 
     Returns:
-        `[b, H, W, C]`, uint8 or float32 as the source has it, b being the number of rows selected.
+        Encoded images `[b, H, W, C]`, b being the number of selected rows.
 
     Raises:
         UserError: the source is smaller than a batch, or cannot be augmented in this way.
@@ -60,9 +60,9 @@ def batch_at(
     indices = np.empty_like(offsets)
     for epoch in np.unique(epochs):
         inside = epochs == epoch
-        indices[inside] = _epoch_order(seed, int(epoch), count)[offsets[inside]]
+        indices[inside] = epoch_order(seed, int(epoch), count)[offsets[inside]]
     images = source.take(indices)
-    # Drawn for the whole batch, so that which process reads an image makes no difference to it.
+    # Drawn for the whole batch, so that an image does not depend on the process that reads it.
     random = np.random.default_rng([seed, step, 2])
     symmetries = random.integers(_SYMMETRIES[augment], size=batch_size)[rows]
     for symmetry in range(1, _SYMMETRIES[augment]):
@@ -83,21 +83,21 @@ def batches(
     steps: int = 1,
     prefetch: int = 2,
 ) -> Iterator[np.ndarray]:
-    """The batches of `first_step`, `first_step + 1` and so on, `steps` at a time, without end.
+    """The batches of `first_step`, `first_step + 1` and so on without end, `steps` at a time.
 
-    A background thread works ahead, and ends when the iterator is closed or dropped.
+    A background thread reads ahead. It ends when the iterator is closed or garbage-collected.
 
     Args:
-        source, seed, batch_size, augment, rows: as of `batch_at`.
-        first_step: non-negative, the step of the first batch.
+        source, seed, batch_size, augment, rows: as for `batch_at`.
+        first_step: the step of the first batch, non-negative.
         steps: the number of batches to return at a time.
-        prefetch: how many times that number to work ahead, at most.
+        prefetch: how many times `steps` batches to read ahead, at most.
 
     Returns:
         An iterator of `[steps, b, H, W, C]`, batches as `batch_at` returns them.
 
     Raises:
-        UserError: as `batch_at`, in the turn of the batch it belongs to.
+        UserError: as for `batch_at`, when the iterator reaches the batch.
     """
 
     def at(step: int) -> np.ndarray:
@@ -112,10 +112,11 @@ def batches(
     return map_ahead(from_step, firsts, workers=1, ahead=prefetch)
 
 
-# Batches of different steps alternate between few epochs: two where a batch straddles a boundary,
-# and as many again for the other split.
+# Few epochs are in use at a time: two where a batch straddles a boundary, and two more for the
+# other split.
 @functools.lru_cache(maxsize=4)
-def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The shuffle of an epoch: a permutation of `count` indices."""
     return np.random.default_rng([seed, epoch, 1]).permutation(count)
 
 

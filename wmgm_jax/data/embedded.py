@@ -8,11 +8,20 @@ from wmgm_jax.data.source import FunctionSource, Source
 
 
 def open_embedded(split: str, shape: tuple[int, int, int]) -> Source:
-    from skimage.data import immunohistochemistry  # Slow to import, and of use only here.
+    """All crops of one split: the upper three quarters of the micrograph, or the rest.
+
+    Args:
+        split: "train" or "valid".
+        shape: (H, W, C), C 1 or 3.
+
+    Raises:
+        UserError: that part of the micrograph is smaller than (H, W).
+    """
+    from skimage.data import immunohistochemistry  # Slow to import, and needed only here.
 
     image = immunohistochemistry()
-    # By rows, since the bottom strip holds every type of tissue (glands, their lumen and stroma)
-    # and the right-hand columns are mostly stroma.
+    # Split by rows, because the bottom strip has all types of tissue (glands, their lumen and
+    # stroma), and the columns on the right are mostly stroma.
     boundary = image.shape[0] * 3 // 4
     region = image[:boundary] if split == "train" else image[boundary:]
     (height, width, channels), (rows, columns, _) = shape, region.shape
@@ -24,7 +33,7 @@ def open_embedded(split: str, shape: tuple[int, int, int]) -> Source:
     if channels == 1:
         region = np.asarray(Image.fromarray(region).convert("L"))[..., None]
     crops = np.lib.stride_tricks.sliding_window_view(region, (height, width), axis=(0, 1))
-    crops = np.moveaxis(crops, 2, -1)  # [rows, columns, H, W, C], still a view of the image.
+    crops = np.moveaxis(crops, 2, -1)  # [rows, columns, H, W, C], a view of the image.
     positions = crops.shape[:2]
     count = positions[0] * positions[1]
     return FunctionSource(shape, count, lambda indices: crops[np.unravel_index(indices, positions)])

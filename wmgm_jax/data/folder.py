@@ -1,7 +1,7 @@
 """Folders of image files, decoded once into a cache that later runs map into memory.
 
-Which files are a split's is decided from the folder's layout, or from the hash of each path. Files
-that cannot be decoded are skipped and named, up to a share of them.
+Subfolders decide which split a file belongs to, or the hash of its path. Files that cannot be
+decoded are skipped and logged; if they are too many, the run stops.
 """
 
 import hashlib
@@ -21,22 +21,20 @@ from tqdm import tqdm
 from wmgm_jax.core.errors import UserError, one_line
 from wmgm_jax.core.files import cache_folder
 from wmgm_jax.data.prefetch import map_ahead
+from wmgm_jax.data.splits import SKIPS_PERCENT, log_skips, split_folders, too_many
 
 _log = logging.getLogger(__name__)
 
 WORKERS = os.cpu_count() or 1
 
-_CACHE_VERSION = 1  # To be raised whenever the same file would decode to other pixels.
+_CACHE_VERSION = 1  # Raise it whenever the same file would decode to other pixels.
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _SUFFIXES_WANTED = f"put {' '.join(_SUFFIXES)} files there"
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-VALIDATION_FOLDERS = ("valid", "val", "validation", "test")
-SKIPS_NAMED = 10
-SKIPS_PERCENT = 5
 _SHAPES_READ = 1000
 
-# Input pixels per output pixel that quick box reduction must leave to the Lanczos filter. At 3,
-# Pillow's documentation finds the result almost indistinguishable from filtering all pixels.
+# Input pixels per output pixel that the fast box reduction leaves to the Lanczos filter. With 3,
+# says Pillow's documentation, the result is almost the same as filtering all pixels.
 _REDUCING_GAP = 3
 
 
@@ -49,22 +47,22 @@ def open_folder(
     cache_dir: str,
     missing_hint: str,
 ) -> np.ndarray:
-    """The images of one split of a folder, decoded first if they are not in the cache.
+    """Opens the images of one split of a folder, and decodes those that are not in the cache.
 
     Args:
         directory: the folder.
         split: "train" or "valid".
         shape: (H, W, C), as of `decode_image`.
-        validation_fraction: in (0, 1), the share set aside if the folder has no split of its own.
+        validation_fraction: in (0, 1), the share for validation if subfolders do not decide.
         cache_dir: where decoded images are kept; "" for the user's cache directory.
         missing_hint: a sentence to append when the folder is missing or empty; "" for none.
 
     Returns:
-        uint8 `[N, H, W, C]`, N >= 1, mapped from the cache; in the order of the files' paths.
+        uint8 `[N, H, W, C]`, N >= 1, mapped from the cache, in the order of the files' paths.
 
     Raises:
-        UserError: the folder is missing, too small or unreadable, too many of its files are, or
-            the cache cannot be written.
+        UserError: the folder is missing, too small or unreadable, too many of its files are
+            unreadable, or the cache cannot be written.
     """
     root, names = _find_images(directory, split, validation_fraction, missing_hint)
     return _open_files(root, names, split, shape, cache_dir)
@@ -73,12 +71,12 @@ def open_folder(
 def open_images(
     directory: Path, *, shape: tuple[int, int, int] | None, cache_dir: str
 ) -> np.ndarray:
-    """All images of a folder, whatever the names of its subfolders; see `open_folder`.
+    """Opens all images of a folder, in whatever subfolders; see `open_folder`.
 
     Args:
         directory: an existing folder.
-        shape: (H, W, C) to crop and resize to; None for (H, W) of the first image, with its sides
-            rounded down to even, in colour if any of the first thousand is.
+        shape: (H, W, C) to crop and resize to. None takes H and W of the first image, rounded down
+            to even, and colour if one of the first thousand images has it.
         cache_dir: as of `open_folder`.
 
     Returns:
@@ -100,13 +98,16 @@ def open_images(
         if len(set(shapes)) > 1:
             kind = "grey" if channels == 1 else "colour"
             _log.warning(
-                "%s: images differ; all are brought to %dx%d in %s", directory, *shape[:2], kind
+                "%s: images differ; all are converted to %dx%d in %s",
+                directory,
+                *shape[:2],
+                kind,
             )
     return _open_files(directory, names, "all", shape, cache_dir)
 
 
 def _shape(path: Path) -> tuple[int, int, int] | None:
-    """(H, W, C) of an image file as it is shown, even, or None where it cannot be had."""
+    """(H, W, C) of an image file as it is shown, H and W even; None if it cannot be read."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
             shown = ImageOps.exif_transpose(image)
@@ -119,10 +120,11 @@ def _shape(path: Path) -> tuple[int, int, int] | None:
 
 
 def decode_image(file: Path | BytesIO, shape: tuple[int, int, int]) -> np.ndarray:
-    """An image file's pixels, cropped about the centre to the aspect ratio of `shape` and resized.
+    """Decodes an image file, crops it about the centre to the aspect ratio of `shape`, resizes it.
 
-    EXIF orientation is applied and transparency is laid on white. 16-bit grey is scaled by 1/257;
-    32-bit integers must lie in the 16-bit range and are scaled alike, floats must lie in [0, 1].
+    EXIF orientation is applied, and transparency is replaced by white. 16-bit grey is scaled by
+    1/257. 32-bit integers must lie in the 16-bit range, and are scaled likewise. Floats must lie in
+    [0, 1].
 
     Args:
         file: the encoded image.
@@ -132,7 +134,7 @@ def decode_image(file: Path | BytesIO, shape: tuple[int, int, int]) -> np.ndarra
         uint8 `[H, W, C]`.
 
     Raises:
-        ValueError: the image cannot be used; the message is the reason, in one line.
+        ValueError: the image cannot be used; the message gives the reason in one line.
     """
     height, width, channels = shape
     try:
@@ -140,7 +142,7 @@ def decode_image(file: Path | BytesIO, shape: tuple[int, int, int]) -> np.ndarra
             image.verify()  # The checksums of a PNG, which decoding ignores.
         with Image.open(file, formats=_FORMATS) as image:
             # Lets a JPEG decode at a half, a quarter or an eighth of its size. The bound is square
-            # because the EXIF orientation may yet swap the sides.
+            # because the EXIF orientation may swap the sides.
             image.draft(None, (_REDUCING_GAP * max(height, width),) * 2)
             ImageOps.exif_transpose(image, in_place=True)
             whole = _to_eight_bits(image, "RGB" if channels == 3 else "L")
@@ -173,21 +175,19 @@ def _to_eight_bits(image: Image.Image, mode: str) -> Image.Image:
 def _find_images(
     directory: str, split: str, validation_fraction: float, missing_hint: str
 ) -> tuple[Path, list[str]]:
-    """A folder and the relative POSIX paths, sorted, of the split's images below it."""
+    """A folder and the sorted relative POSIX paths of the images of a split below it."""
     root, hint = Path(directory).expanduser(), f". {missing_hint}" if missing_hint else ""
     if not directory or not root.is_dir():
         fault = "is not a folder" if directory and root.exists() else "does not exist"
         raise UserError(f"--config.data.dir {directory!r} {fault}: name a folder of images{hint}")
-    held_out = None
-    if (root / "train").is_dir():
-        held_out = next((root / n for n in VALIDATION_FOLDERS if (root / n).is_dir()), None)
-        root = held_out if held_out and split == "valid" else root / "train"
+    train, valid = split_folders(root)
+    root = valid if valid and split == "valid" else train
     names = _list_images(root)
     if not names:
         raise UserError(f"folder {str(root)!r} has no images: {_SUFFIXES_WANTED}{hint}")
-    if held_out:
+    if valid:
         return root, names
-    # A hash of its path decides for each file alone, so that adding one moves no other.
+    # The hash of its path decides for each file alone: a new file moves no other.
     ranks = {n: int(hashlib.sha256(os.fsencode(n)).hexdigest(), 16) / 2**256 for n in names}
     count = sum(rank < validation_fraction for rank in ranks.values())
     count = min(max(count, 1), len(names) - 1)
@@ -210,7 +210,7 @@ def _list_images(root: Path) -> list[str]:
             subfolders.clear()
             continue
         visited.add(real)
-        # Sorted, so that of two links to a folder the same one always comes first.
+        # Sorted, so that the same one of two links to a folder always comes first.
         subfolders[:] = sorted(n for n in subfolders if n[0] != ".")
         kept = (n for n in files if n[0] != "." and n.lower().endswith(_SUFFIXES))
         names += [Path(folder, name).relative_to(root).as_posix() for name in kept]
@@ -220,7 +220,7 @@ def _list_images(root: Path) -> list[str]:
 def _open_files(
     root: Path, names: list[str], split: str, shape: tuple[int, int, int], cache_dir: str
 ) -> np.ndarray:
-    """The cache of these files, which are decoded first if there is none."""
+    """The images of these files, from the cache, which is written first if there is none."""
 
     def facts(name: str) -> tuple[str, int, int]:
         try:
@@ -229,7 +229,8 @@ def _open_files(
             return name, -1, -1
         return name, status.st_size, status.st_mtime_ns
 
-    # With the folder's own path, since archives may give all their files the same time stamp.
+    # The folder's path is part of the key, because unpacked archives may give all their files the
+    # same time stamp.
     key = [_CACHE_VERSION, str(root.resolve()), split, shape, [facts(name) for name in names]]
     folder = cache_folder(cache_dir)
     path = folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()}.npy"
@@ -237,27 +238,28 @@ def _open_files(
     if cached is None:
         try:
             _write_cache(path, root, names, shape)
-        except OSError as error:  # About the cache: a file that fails to decode is only skipped.
+        except OSError as error:  # Of the cache: a file that fails to decode is only skipped.
             gigabytes = len(names) * np.prod(shape) / 1e9
             raise UserError(
-                f"folder {str(folder)!r} cannot take {gigabytes:.2g} GB of decoded images "
-                f"({error.strerror}): make room, or set --config.data.cache_dir to another folder"
+                f"folder {str(folder)!r} cannot hold {gigabytes:.2g} GB of decoded images "
+                f"({error.strerror}): free some space, or set --config.data.cache_dir to another "
+                "folder"
             ) from error
         cached = _read_cache(path, len(names), shape)
         if cached is None:
             raise UserError(
-                f"folder {str(folder)!r} does not give back what was written to it: set "
-                "--config.data.cache_dir to another"
+                f"folder {str(folder)!r} loses what is written to it: set --config.data.cache_dir "
+                "to another folder"
             )
     images, skips = cached
-    _log_skips(root, skips, len(names))
+    log_skips([(repr(name), reason) for name, reason in skips], _total(root, names))
     return images
 
 
 def _read_cache(
     path: Path, total: int, shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, list[list[str]]] | None:
-    """The images and the [name, reason] of those skipped, or None if there is no cache."""
+    """The images, and [name, reason] of each skipped one; None if there is no whole cache."""
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
         with open(path, "rb") as file:
@@ -270,24 +272,24 @@ def _read_cache(
             raise ValueError("wrong checksum")
     except FileNotFoundError:
         return None
-    except Exception as error:  # Whatever is wrong with the file, decoding again is the cure.
+    except Exception as error:  # Whatever is wrong with the file, decoding again helps.
         _log.warning("cache %r is damaged (%s): decoding again", str(path), one_line(error))
         return None
     return images, record["skips"]
 
 
 def _write_cache(path: Path, root: Path, names: list[str], shape: tuple[int, int, int]) -> None:
-    """Decodes all the files into a cache, which appears complete or not at all.
+    """Decodes all files into a cache, which appears whole or not at all.
 
-    The cache is an .npy file. After the images, where NumPy does not look, follows a JSON record.
+    The cache is an .npy file. A JSON record follows the images, where NumPy does not look.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
             skips = _write_images(file, root, names, shape)
-            if len(skips) * 100 > len(names) * SKIPS_PERCENT:
-                _log_skips(root, skips, len(names))
+            if too_many(len(skips), len(names)):
+                log_skips([(repr(name), reason) for name, reason in skips], _total(root, names))
                 raise UserError(
                     f"folder {str(root)!r}: {len(skips)} of {len(names)} images cannot be read, "
                     f"over {SKIPS_PERCENT}%: remove or repair them, such as {skips[0][0]!r} "
@@ -319,7 +321,7 @@ def _write_images(
     write_header(len(names))
     decoded = map_ahead(decode, names, workers=WORKERS, ahead=4 * WORKERS)
     progress = tqdm(names, desc="decoding", unit="image", disable=None, delay=1)
-    # Written in order rather than through a memory map, in which a full disk would be a bus error.
+    # Written in order, not through a memory map: there, a full disk would be a bus error.
     for name, image in zip(progress, decoded, strict=True):
         if isinstance(image, str):
             skips.append((name, image))
@@ -332,8 +334,5 @@ def _write_images(
     return skips
 
 
-def _log_skips(root: Path, skips: list, total: int) -> None:
-    for name, reason in skips[:SKIPS_NAMED]:
-        _log.warning("skipped %r: %s", name, reason)
-    if skips:
-        _log.warning("skipped %d of the %d images in %r", len(skips), total, str(root))
+def _total(root: Path, names: list[str]) -> str:
+    return f"the {len(names)} images in {str(root)!r}"

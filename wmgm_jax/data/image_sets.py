@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from wmgm_jax.core.codec import IMAGES, Codec
-from wmgm_jax.core.errors import UserError, one_line
+from wmgm_jax.core.errors import UserError
+from wmgm_jax.data import array_files
 from wmgm_jax.data.folder import open_images
 from wmgm_jax.data.source import Source, from_array
 
+# What evaluation.json says of files that are compared.
 PREPARATION = (
     "arrays as they are; image files cropped about the centre to one aspect ratio, resized to one "
-    "size (Lanczos) and brought to one number of channels, those of the settings or of the first "
-    "generated image, its sides rounded down to even"
+    "size (Lanczos) and converted to one number of channels. Size and channels are those of the "
+    "settings, or of the first generated image with its sides rounded down to even"
 )
 
 
@@ -23,31 +23,30 @@ def open_set(
     cache_dir: str = "",
     codec: Codec = IMAGES,
 ) -> Source:
-    """All images of a folder or an array file.
+    """Opens all images of a folder or an array file.
 
     Args:
-        path: a folder of images, of any nesting; an `.npz` with one array, or with one named
-            `images`; or an `.npy`. Arrays are uint8 `[N, H, W, C]` or `[N, H, W]`, C 1 or 3.
-        flag: what gave the path, for messages.
-        shape: (H, W, C) that the images must have. A folder is cropped and resized to it, an
-            array is refused where it differs. None for that of the array or, with its sides
-            rounded down to even, of the first image.
+        path: a folder of images, also in subfolders; an `.npz` with one array, or with one named
+            `images`, `fields` or `arr_0`; or an `.npy`. Arrays are uint8 `[N, H, W, C]` or
+            `[N, H, W]`, C 1 or 3.
+        flag: the flag that gave the path, for messages.
+        shape: (H, W, C) that the images must have. Images of a folder are cropped and resized to
+            it; an array of another shape is an error. None takes the shape of the array, or of the
+            first image of the folder with its sides rounded down to even.
         cache_dir: where decoded folders are kept; "" for the user's cache directory.
         codec: of the images, or of the fields, that the set is compared with. Fields are arrays of
             any real type in the same units.
 
     Raises:
-        UserError: there is no such file, or its content is something else.
+        UserError: there is no such file, or it holds something else.
     """
     place = Path(path).expanduser()
     if place.is_dir() and codec.is_image:
         return from_array(open_images(place, shape=shape, cache_dir=cache_dir))
-    if place.suffix not in (".npy", ".npz") or not place.is_file():
+    if place.suffix not in array_files.SUFFIXES or not place.is_file():
         kinds = "a folder of images, an .npz" if codec.is_image else "an .npz"
         raise UserError(f"{flag}={path} is not {kinds} or an .npy file")
-    images = _read_array(place, flag)
-    if images.ndim == 3:
-        images = images[..., None]
+    images = array_files.read(place, f"{flag}={path}")
     if not codec.accepts(images):
         raise UserError(
             f"{flag}={path} holds {images.dtype} {list(images.shape)}: give {codec.wanted}"
@@ -60,20 +59,3 @@ def open_set(
             f"{list(shape)}: give both sets the same size"
         )
     return from_array(images, codec)
-
-
-def _read_array(path: Path, flag: str) -> np.ndarray:
-    try:
-        if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        with np.load(path, allow_pickle=False) as arrays:
-            names = arrays.files
-            if "images" not in names and len(names) != 1:
-                raise UserError(
-                    f"{flag}={path} holds arrays {', '.join(names) or 'none'}: name one 'images'"
-                )
-            return arrays["images" if "images" in names else names[0]]
-    except UserError:
-        raise
-    except Exception as error:  # Damaged files make NumPy raise almost anything.
-        raise UserError(f"{flag}={path} cannot be read: {one_line(error)}") from error

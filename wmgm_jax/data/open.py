@@ -1,4 +1,4 @@
-"""The images that a config names, whatever kind of source they come from."""
+"""The images that a config names, from whatever kind of source."""
 
 from typing import Literal
 
@@ -21,21 +21,22 @@ def open_source(
     cache_dir: str = "",
     missing_hint: str = "",
 ) -> Source:
-    """The images of one split of a data set.
+    """Opens the images of one split of a data set.
 
     Args:
-        source: "embedded", the crops of a micrograph that scikit-image ships; "folder", the image
+        source: "embedded", crops of a micrograph that comes with scikit-image; "folder", the image
             files below `directory`; "tfds:NAME", a TensorFlow Datasets data set; or "array:PATH",
             the fields of an `.npy` or `.npz` file or of a folder of such files.
-        split: the two splits have no image, and no pixel of an image, in common.
+        split: the two splits share no image, and no pixel of an image.
         image_size: (H, W). Folder and TFDS images are cropped about their centre and resized;
-            fields must have it.
-        channels: 1 (grey) or 3 (RGB); of fields what they have.
+            fields must have this size.
+        channels: 1 (grey) or 3 (RGB); for fields, the number that they have.
         directory: the folder, or the TFDS data directory ("" for its default).
-        validation_fraction: in (0, 1), the share set aside where the data has no split of its own.
+        validation_fraction: in (0, 1), the share for validation if the data has no split of its
+            own.
         cache_dir: where decoded folders, unpacked arrays and the statistics of fields are kept; ""
             for the user's cache directory.
-        missing_hint: a sentence to append when the folder is missing or empty.
+        missing_hint: a sentence to append to the error if the data is missing or empty.
 
     Returns:
         A source of at least one image.
@@ -43,40 +44,42 @@ def open_source(
     Raises:
         UserError: an argument is out of range, or the data is missing, too small or unreadable.
     """
+    kind, _, name = source.partition(":")
     shape = (int(image_size[0]), int(image_size[1]), channels)
-    if min(image_size) < 1:
+    is_array = kind == "array" and name != ""
+    _check(shape, validation_fraction, is_array)
+    if source == "embedded":
+        return open_embedded(split, shape)
+    if source == "folder" or is_array:
+        settings = {
+            "split": split,
+            "shape": shape,
+            "validation_fraction": validation_fraction,
+            "cache_dir": cache_dir,
+            "missing_hint": missing_hint,
+        }
+        if is_array:
+            return open_arrays(name, **settings)
+        return from_array(open_folder(directory, **settings))
+    if kind == "tfds" and name:
+        return open_tfds(source, split, shape, directory, validation_fraction)
+    raise UserError(
+        f"--config.data.source is {source!r}: use 'embedded', 'folder', 'tfds:NAME' or "
+        "'array:PATH', such as 'tfds:cifar10'"
+    )
+
+
+def _check(shape: tuple[int, int, int], validation_fraction: float, is_array: bool) -> None:
+    """
+    Raises:
+        UserError: a setting is out of range.
+    """
+    height, width, channels = shape
+    if min(height, width) < 1:
         raise UserError(f"--config.data.image_size is {shape[:2]}: both sides must be at least 1")
-    is_array = source.startswith("array:") and source != "array:"
     if channels not in (1, 3) and not is_array:
         raise UserError(f"--config.data.channels is {channels}: use 1 (grey) or 3 (RGB)")
     if not 0 < validation_fraction < 1:
         raise UserError(
             f"--config.data.validation_fraction is {validation_fraction}: use a number in (0, 1)"
         )
-    if source == "embedded":
-        return open_embedded(split, shape)
-    if source == "folder":
-        images = open_folder(
-            directory,
-            split=split,
-            shape=shape,
-            validation_fraction=validation_fraction,
-            cache_dir=cache_dir,
-            missing_hint=missing_hint,
-        )
-        return from_array(images)
-    if is_array:
-        return open_arrays(
-            source.removeprefix("array:"),
-            split=split,
-            shape=shape,
-            validation_fraction=validation_fraction,
-            cache_dir=cache_dir,
-            missing_hint=missing_hint,
-        )
-    if source.startswith("tfds:") and source != "tfds:":
-        return open_tfds(source, split, shape, directory, validation_fraction)
-    raise UserError(
-        f"--config.data.source is {source!r}: use 'embedded', 'folder', 'tfds:NAME' or "
-        "'array:PATH', such as 'tfds:cifar10'"
-    )

@@ -1,4 +1,4 @@
-"""Work that threads do ahead of the one who needs it."""
+"""Work that threads do ahead of its use."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,14 @@ from typing import Any
 def map_ahead(
     function: Callable[[Any], Any], items: Iterable[Any], *, workers: int, ahead: int
 ) -> Iterator[Any]:
-    """`function(item)` in order, computed by `workers` threads at most `ahead` items early."""
+    """`function(item)` of all items in order, computed by threads.
+
+    Args:
+        function: what to compute.
+        items: its arguments.
+        workers: threads.
+        ahead: the most items that are computed ahead of their use.
+    """
     pool, pending = ThreadPoolExecutor(workers), deque()
     try:
         for item in items:

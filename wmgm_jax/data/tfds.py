@@ -18,6 +18,11 @@ def open_tfds(
     directory: str,
     validation_fraction: float,
 ) -> Source:
+    """Opens the images of one split of a TFDS data set; arguments as for `open_source`.
+
+    Raises:
+        UserError: the data set is unknown, cannot be prepared, or has no images.
+    """
     key = f"--config.data.source {source!r}"
     splits = _prepare_tfds(source, directory, key)
     held_out = next((n for n in ("validation", "test") if n in splits), None)
@@ -36,7 +41,7 @@ def open_tfds(
         try:
             return decode_image(BytesIO(record["image"]), shape)
         except ValueError as error:
-            raise UserError(f"{key} has an unreadable image ({error}): prepare it anew") from error
+            raise UserError(f"{key} has an unreadable image ({error}): prepare it again") from error
 
     def take(indices: np.ndarray) -> np.ndarray:
         encoded = records.__getitems__(positions[indices].tolist())
@@ -47,7 +52,7 @@ def open_tfds(
 
 
 def _prepare_tfds(source: str, directory: str, key: str) -> dict[str, Any]:
-    """The records of each split, random-access and with their image still encoded."""
+    """The records of each split, which can be read at random; images are still encoded."""
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -62,7 +67,7 @@ def _prepare_tfds(source: str, directory: str, key: str) -> dict[str, Any]:
     except tfds.core.DatasetNotFoundError as error:
         catalog = "https://www.tensorflow.org/datasets/catalog/overview"
         raise UserError(f"{key} is unknown to TFDS: choose a name from {catalog}") from error
-    except Exception as error:  # Builders download and convert, each in its own way.
+    except Exception as error:  # Builders download and convert data in their own ways.
         raise UserError(
             f"{key} cannot be prepared ({one_line(error)}): prepare it as "
             "array_record, for which TFDS may need tensorflow, and set --config.data.dir"
