@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import jaxwt
 
 Details = tuple[jax.Array, jax.Array, jax.Array]
 
@@ -87,6 +86,8 @@ def wavedec2(x: jax.Array, levels: int, wavelet: str = "haar") -> list[jax.Array
     if levels < 1:
         raise ValueError(f"wavedec2 needs levels >= 1, got {levels}")
     if wavelet != "haar":
+        import jaxwt  # Here, because Haar does not need it.
+
         # Not jaxwt's own `axes`, which it cannot trace.
         coefficients = jaxwt.wavedec2(jnp.moveaxis(x, -1, -3), wavelet, level=levels)
         return jax.tree.map(lambda band: jnp.moveaxis(band, -3, -1), coefficients)
@@ -115,6 +116,8 @@ def waverec2(coefficients: Sequence[jax.Array | Details], wavelet: str = "haar")
         `[..., H, W, C]`.
     """
     if wavelet != "haar":
+        import jaxwt
+
         coefficients = jax.tree.map(lambda band: jnp.moveaxis(band, -1, -3), list(coefficients))
         return jnp.moveaxis(jaxwt.waverec2(coefficients, wavelet), -3, -1)
     x, *details = coefficients
