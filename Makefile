@@ -26,12 +26,12 @@ test: $(INSTALLED)
 	@# In the order of the names: files of few tests, which would come last, are the longest.
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-$(INSTALLED): requirements.txt setup.cfg
+$(INSTALLED): requirements.txt setup.cfg setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo 'wmgm_jax needs Python 3.11 or newer: make PYTHON=python3.12 ...' >&2; exit 2; }
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet -r requirements.txt $(if $(ACCEL),'jax[$(ACCEL)]')
+	$(PY) -m pip install --quiet -r requirements.txt $(if $(ACCEL),--editable '.[$(ACCEL)]')
 	touch $@
 
 clean:

@@ -276,7 +276,10 @@ def test_inspect(run):
     ("flags", "patterns"),
     [
         ((), ["--config"]),
-        (("--config=configs/nowhere.py",), ["--config", "no file", "configs/nowhere.py"]),
+        (
+            ("--config=configs/nowhere.py",),
+            ["--config", "no file", "configs/nowhere.py", "colon_ihc,"],
+        ),
         (("--config=setup.cfg",), ["--config", "setup.cfg"]),
         (("--config=wmgm_jax/losses/msal.py",), ["--config", "get_config"]),
         ((TINY, "--config.score.num_stepz=3"), ["num_stepz"]),

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import jax
 from absl import app, flags
@@ -12,6 +13,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from wmgm_jax.config import packaged
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core.errors import Preempted, UserError
 from wmgm_jax.core.files import cache_folder
@@ -32,13 +34,24 @@ _log = logging.getLogger("wmgm_jax")
 
 
 def define_config(default: str | None = None) -> None:
-    """Defines `--config`, a file with `get_config()`, and a flag for each of its settings."""
-    text = "The config file; every setting of wmgm_jax/config/ is a flag, --config.SECTION.NAME."
+    """Defines `--config`, a file with `get_config()`, and a flag for each of its settings.
+
+    Args:
+        default: a file or a name, as `--config` takes it.
+    """
+    text = (
+        "The config file, or the name of one that comes with the package, such as colon_ihc. "
+        "Every setting of wmgm_jax/config/ is a flag, --config.SECTION.NAME."
+    )
+    packaged.make_importable()
     try:
-        config_flags.DEFINE_config_file("config", default, text, lock_config=True)
+        config_flags.DEFINE_config_file(
+            "config", packaged.resolve(default) if default else None, text, lock_config=True
+        )
     except (AttributeError, KeyError) as error:
         # A default is loaded, and given the settings of the command line, when it is defined.
         _fail(f"--config={default} has no such setting: {_one_line(error)}")
+    flags.FLAGS["config"].parser = _ConfigParser(flags.FLAGS["config"].parser)
     # Where --help looks for what is worth telling.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])
 
@@ -51,14 +64,19 @@ def given_config() -> ConfigDict:
     """
     config = flags.FLAGS.config
     if config is None:
-        raise UserError("--config is missing: name a file, for example configs/colon_ihc.py")
+        raise UserError(
+            "--config is missing: name a file or one of the configs that come with the package, "
+            "for example --config=colon_ihc"
+        )
     validate(config)
     return config
 
 
 def config_path() -> str | None:
-    """The config file that the command line names."""
-    return flags.FLAGS["config"].config_filename if flags.FLAGS.config is not None else None
+    """The config file that the command line names, and what `:` passes to it."""
+    if flags.FLAGS.config is None:
+        return None
+    return packaged.resolve(_named_config())
 
 
 def config_overrides() -> dict[str, object]:
@@ -101,6 +119,23 @@ def run(command: Callable[..., None], words: Sequence[str] = ()) -> None:
     app.run(main, flags_parser=_parse_flags)
 
 
+class _ConfigParser(flags.ArgumentParser):
+    """Reads the config that `--config` names by a path, or by its name in the package."""
+
+    def __init__(self, of_paths: flags.ArgumentParser) -> None:
+        self._of_paths = of_paths
+
+    def parse(self, argument: str) -> ConfigDict:
+        return self._of_paths.parse(packaged.resolve(argument))
+
+    def flag_type(self) -> str:
+        return self._of_paths.flag_type()
+
+
+def _named_config() -> str:
+    return config_flags.get_config_filename(flags.FLAGS["config"])
+
+
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         remaining = flags.FLAGS(list(argv))
@@ -123,7 +158,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         _fail(f"{_one_line(error)}; see --help")
     except OSError:
-        _fail(f"--config: there is no file {flags.FLAGS['config'].config_filename!r}")
+        _fail(
+            f"--config: there is no file {_named_config()!r}; give the path of one, or a config of "
+            f"those that come with the package: {', '.join(packaged.names())}"
+        )
     except AttributeError as error:
         if "get_config" in str(error):
             _fail("--config: the file has no get_config()")
@@ -137,7 +175,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 def _keep_compiled_programs() -> None:
     """Compiled programs are kept in the user's cache folder, or where JAX's own setting says, so
     that a command that starts again - after pre-emption, or to sample - does not compile again."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder("") / "compiled"))
 
 
@@ -158,7 +196,7 @@ def _log_to_stderr() -> None:
     _log.propagate = False
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     print(f"wmgm_jax: {message}", file=sys.stderr)
     sys.exit(_EXIT_USER_ERROR)
 
