@@ -122,10 +122,10 @@ def run(command: Callable[..., None], words: Sequence[str] = ()) -> None:
 class _ConfigParser(flags.ArgumentParser):
     """Reads the config that `--config` names by a path, or by its name in the package."""
 
-    def __init__(self, of_paths: flags.ArgumentParser) -> None:
+    def __init__(self, of_paths: flags.ArgumentParser[ConfigDict]) -> None:
         self._of_paths = of_paths
 
-    def parse(self, argument: str) -> ConfigDict:
+    def parse(self, argument: str) -> ConfigDict | None:
         return self._of_paths.parse(packaged.resolve(argument))
 
     def flag_type(self) -> str:

@@ -7,6 +7,7 @@ and multi-level lists run from the coarsest scale to the finest. Every other wav
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -118,9 +119,9 @@ def waverec2(coefficients: Sequence[jax.Array | Details], wavelet: str = "haar")
     if wavelet != "haar":
         import jaxwt
 
-        coefficients = jax.tree.map(lambda band: jnp.moveaxis(band, -1, -3), list(coefficients))
-        return jnp.moveaxis(jaxwt.waverec2(coefficients, wavelet), -3, -1)
-    x, *details = coefficients
+        bands = jax.tree.map(lambda band: jnp.moveaxis(band, -1, -3), list(coefficients))
+        return jnp.moveaxis(jaxwt.waverec2(bands, wavelet), -3, -1)
+    x, *details = cast(tuple[jax.Array, *tuple[Details, ...]], tuple(coefficients))
     for detail in details:
         x = idwt2(x, detail)
     return x

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from wmgm_jax.core.errors import UserError
 
@@ -71,10 +72,15 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def write_npz(path: Path, **arrays: np.ndarray) -> None:
-    """Writes a compressed `.npz`, whole or not at all."""
+def write_npz(path: Path, **arrays: ArrayLike) -> None:
+    """Writes a compressed `.npz`, whole or not at all.
+
+    Raises:
+        ValueError: an array holds objects, which could only be pickled.
+        UserError: the disk is full or the folder cannot be written.
+    """
     with atomic_writer(path) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _umask() -> int:
