@@ -88,7 +88,7 @@ def _within(start: float, grid: np.ndarray) -> np.ndarray:
     return grid * np.minimum(1.0, start / grid[0])
 
 
-def _logsnr(integral: np.ndarray) -> np.ndarray:
+def _logsnr(integral: np.ndarray | float) -> np.ndarray:
     """log(alpha^2 / sigma^2) at B."""
     return -2 * integral - np.log(-np.expm1(-2 * integral))
 

@@ -74,32 +74,37 @@ _CLOCKS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class OUProcess:
     """The forward process on [0, T].
 
     Attributes:
         schedule: "constant", "linear" or "cosine".
-        T: end time; None for the schedule's own (5, 1, 0.97). "linear" admits any T > 0,
-            "cosine" T < 1.
-
-    Raises:
-        ValueError: an unknown schedule, or a T outside its range.
+        T: end time. "linear" admits any T > 0, "cosine" T < 1.
     """
 
-    schedule: Schedule = "constant"
-    T: float | None = None
+    schedule: Schedule
+    T: float
 
-    def __post_init__(self):
-        if self.schedule not in _CLOCKS:
-            raise ValueError(f"schedule is one of {', '.join(_CLOCKS)}; got {self.schedule!r}")
-        if self.T is None:
-            object.__setattr__(self, "T", self._clock.horizon)
-        limit = 1.0 if self.schedule == "cosine" else np.inf
-        if not 0 < self.T < limit:
-            raise ValueError(
-                f"T of the {self.schedule} schedule lies in (0, {limit}); got {self.T}"
-            )
+    def __init__(self, schedule: Schedule = "constant", T: float | None = None):
+        """
+        Args:
+            schedule: "constant", "linear" or "cosine".
+            T: end time; None for the schedule's own (5, 1, 0.97).
+
+        Raises:
+            ValueError: an unknown schedule, or a T outside its range.
+        """
+        if schedule not in _CLOCKS:
+            raise ValueError(f"schedule is one of {', '.join(_CLOCKS)}; got {schedule!r}")
+        if T is None:
+            T = _CLOCKS[schedule].horizon
+        limit = 1.0 if schedule == "cosine" else np.inf
+        if not 0 < T < limit:
+            raise ValueError(f"T of the {schedule} schedule lies in (0, {limit}); got {T}")
+        # The way to set what is frozen.
+        object.__setattr__(self, "schedule", schedule)
+        object.__setattr__(self, "T", T)
 
     @property
     def _clock(self) -> _Clock:
@@ -127,7 +132,7 @@ class OUProcess:
         return jnp.sqrt(-jnp.expm1(-2 * self.integral(t)))
 
     def times(
-        self, num_steps: int, spacing: Spacing = "uniform", sigma_min: float = 0.08
+        self, num_steps: int, spacing: str = "uniform", sigma_min: float = 0.08
     ) -> np.ndarray:
         """A grid of decreasing times for a reverse process.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from wmgm_jax.core.random import fold_in, normal
 from wmgm_jax.diffusion import grids
@@ -290,7 +291,7 @@ def sample(
     name: str,
     score_fn: ScoreFunction,
     process: OUProcess,
-    times: jax.Array,
+    times: jax.Array | np.ndarray,
     key: jax.Array,
     shape: tuple[int, ...],
 ) -> jax.Array:

@@ -83,7 +83,8 @@ class Lipschitz(Protocol):
         weight: of the penalties in the loss of D.
     """
 
-    weight: float
+    @property
+    def weight(self) -> float: ...
 
     def critic(self, discriminator: Critic) -> Critic:
         """D, from the unbounded output of its network."""

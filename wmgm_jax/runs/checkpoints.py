@@ -47,7 +47,9 @@ class Checkpoints:
         if step in self._manager.all_steps():
             self._manager.delete(step)
         trees = {"model": model} | ({} if training is None else {"training": training})
-        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+        items: dict[str, ocp.args.CheckpointArgs] = {
+            name: ocp.args.StandardSave(tree) for name, tree in trees.items()
+        }
         items["digests"] = ocp.args.JsonSave({name: _digest(tree) for name, tree in trees.items()})
         with self._disk_errors():
             # Forced, also below the step of a damaged one that was passed over.
@@ -58,7 +60,7 @@ class Checkpoints:
         with self._disk_errors():
             self._manager.wait_until_finished()
 
-    def restore(self, training_like: Any | None = None) -> tuple[int, Any, Any | None] | None:
+    def restore(self, training_like: Any | None = None) -> tuple[int, Any, Any] | None:
         """The newest checkpoint that is whole, or None where there is none.
 
         Args:
@@ -133,5 +135,5 @@ def _read_through(folder: Path) -> None:
 def _digest(tree: Any) -> int:
     value = 0
     for leaf in jax.tree.leaves(tree):
-        value = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1), value)
+        value = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).reshape(-1).data, value)
     return value

@@ -44,9 +44,13 @@ class Cascade(abc.ABC):
         self.scales = range(1, self.levels + 1)
         self.coarsest = CoarsestBand(config, dtype, self.levels)
 
-    @functools.cached_property
+    @property
     def stages(self) -> dict[str, Stage]:
         """`score`, then those of the details."""
+        return self._stages
+
+    @functools.cached_property
+    def _stages(self) -> dict[str, Stage]:
         return {"score": self.coarsest.stage(), **self.detail_stages()}
 
     @abc.abstractmethod

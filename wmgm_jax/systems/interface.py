@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 Params = Any
 Statistics = Any
+Scalar = jax.Array | float
 
 # (parameters of the model, keys `[B]`) -> images `[B, H, W, C]`.
 Draw = Callable[[Params, jax.Array], jax.Array]
@@ -41,7 +42,7 @@ class Batch:
 # (parameters by objective, batch-norm statistics, batch) -> loss, (metrics, new batch-norm
 # statistics). Losses are called inside `jax.pmap` over the axis `core.devices.BATCH_AXIS`.
 Loss = Callable[
-    [Mapping[str, Params], Params, Batch], tuple[jax.Array, tuple[dict[str, jax.Array], Params]]
+    [Mapping[str, Params], Params, Batch], tuple[Scalar, tuple[Mapping[str, Scalar], Params]]
 ]
 
 

@@ -23,6 +23,7 @@ from wmgm_jax.config import arguments
 from wmgm_jax.core.random import fold_in, normal
 from wmgm_jax.losses import msal
 from wmgm_jax.networks import FNO, AttentionUNet, Discriminator, PlainUNet, inference
+from wmgm_jax.networks.apply import apply_fn
 from wmgm_jax.systems.interface import (
     Batch,
     NetworkCall,
@@ -183,7 +184,9 @@ class MSAL:
         """D at scale k."""
         dropout_keys = fold_in(keys, _DROPOUT, k)
         variables = {"params": self.at_scale(params["discriminator"], k)}
-        return self.lipschitz.critic(lambda x: self.discriminator.apply(variables, x, dropout_keys))
+        assert self.discriminator is not None  # Its objective asks for it.
+        apply = apply_fn(self.discriminator)
+        return self.lipschitz.critic(lambda x: apply(variables, x, dropout_keys))
 
     # --- the stage -------------------------------------------------------------------------------
 
@@ -225,6 +228,7 @@ class MSAL:
             return self.generator.init(key, self.generator_input(1), train=False)
 
         def discriminator(key):
+            assert self.discriminator is not None
             return self.discriminator.init(key, self.discriminator_input(1))
 
         def shared_or_per_scale(init_network, key):

@@ -1,19 +1,22 @@
 """The systems by name. A file of this package registers its class, and is found by itself."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from ml_collections import ConfigDict
 
 from wmgm_jax.systems.interface import System
 
-_SYSTEMS: dict[str, type[System]] = {}
+# A class of systems: (validated config, dtype of the networks) -> the system.
+_Class = TypeVar("_Class", bound=Callable[[ConfigDict, str], System])
+_SYSTEMS: dict[str, Callable[[ConfigDict, str], System]] = {}
 
 
-def register(name: str) -> Callable[[type[System]], type[System]]:
+def register(name: str) -> Callable[[_Class], _Class]:
     """A decorator of the class that `config.system = name` builds. The defaults and the checks of
     its config are registered under the same name, see `wmgm_jax.config.registry`."""
 
-    def add(system: type[System]) -> type[System]:
+    def add(system: _Class) -> _Class:
         _SYSTEMS[name] = system
         return system
 

@@ -13,6 +13,7 @@ from wmgm_jax.diffusion import samplers
 from wmgm_jax.diffusion.process import OUProcess, ScoreFunction
 from wmgm_jax.losses.score_matching import score_matching_loss
 from wmgm_jax.networks import UNet, inference
+from wmgm_jax.networks.apply import apply_fn
 from wmgm_jax.systems.interface import Batch, NetworkCall, Objective, Params, Sampling, Stage
 
 # Times closer to 0 than this share of T are not trained. Sigma vanishes there and the score
@@ -98,7 +99,7 @@ class ScoreModel:
         """
 
         def call(x, level):
-            return self.network.apply({"params": params}, x, level, dropout_keys)
+            return apply_fn(self.network)({"params": params}, x, level, dropout_keys)
 
         return self._score(call, condition)
 
@@ -199,7 +200,7 @@ class ScoreModel:
         inputs = self._inputs()
         params = jax.eval_shape(self.network.init, jax.random.key(0), *inputs)
         count = samplers.find(sampling.sampler).num_function_evaluations(sampling.num_steps)
-        return NetworkCall(name, count, self.network.apply, (params, *inputs))
+        return NetworkCall(name, count, apply_fn(self.network), (params, *inputs))
 
     def _inputs(self) -> tuple[jax.Array, jax.Array]:
         height, width, channels = self.shape

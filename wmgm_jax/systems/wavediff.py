@@ -36,6 +36,7 @@ from wmgm_jax.diffusion.chain import Chain
 from wmgm_jax.diffusion.process import OUProcess
 from wmgm_jax.losses import nonsaturating
 from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator, inference
+from wmgm_jax.networks.apply import apply_fn
 from wmgm_jax.systems.interface import (
     Batch,
     Draw,
@@ -75,8 +76,8 @@ def to_coefficients(images: jax.Array, levels: int) -> jax.Array:
 def to_images(y: jax.Array, levels: int) -> jax.Array:
     """The inverse of `to_coefficients`."""
     for _ in range(levels):
-        low, *details = jnp.split(y, 4, axis=-1)
-        y = wavelets.idwt2(low, tuple(details))
+        low, lh, hl, hh = jnp.split(y, 4, axis=-1)
+        y = wavelets.idwt2(low, (lh, hl, hh))
     return y
 
 
@@ -168,7 +169,7 @@ class WaveDiff:
 
     def generate(self, params: Params, y: jax.Array, t: jax.Array, keys: jax.Array) -> jax.Array:
         """y'_0 = G(y_t, z, t) of y_t's shape; t and the keys, for z, are `[B]`."""
-        return self.generator.apply({"params": params}, y, self.latent(keys), t)
+        return apply_fn(self.generator)({"params": params}, y, self.latent(keys), t)
 
     def latent(self, keys: jax.Array) -> jax.Array:
         """z, `[B, latent_size]`."""
@@ -223,7 +224,8 @@ class WaveDiff:
 
     def judge(self, params, before: jax.Array, y: jax.Array, t: jax.Array) -> jax.Array:
         """D(y_{t-1}, y_t, t), logits `[B]`."""
-        return self.discriminator.apply({"params": params["discriminator"]}, before, y, t)
+        variables = {"params": params["discriminator"]}
+        return apply_fn(self.discriminator)(variables, before, y, t)
 
     # --- the stage -------------------------------------------------------------------------------
 
@@ -260,7 +262,9 @@ class WaveDiff:
         inputs = self.inputs()
         params = jax.eval_shape(self.generator.init, jax.random.key(0), *inputs)
         return [
-            NetworkCall("generator", sampling.num_steps, self.generator.apply, (params, *inputs))
+            NetworkCall(
+                "generator", sampling.num_steps, apply_fn(self.generator), (params, *inputs)
+            )
         ]
 
     def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array]:

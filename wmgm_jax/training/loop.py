@@ -78,6 +78,7 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
         progress = opened(Progress(run, name, stage, first_step))
         callbacks = _callbacks(run, stage, reporter, progress, checkpoints)
         preemption = stack.enter_context(Preemption())
+        now = Moment(first_step, is_last=False, is_preempted=False)
         for step in range(first_step, num_steps, per_call):
             with reporter.waiting():
                 batches = next(images)
@@ -93,10 +94,10 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
             if now.is_preempted:
                 break
         # A signal may have come while the callbacks of the last step ran, with stages to come.
-        is_preempted = now.is_preempted or preemption.requested(done // per_call + 1)
+        is_preempted = now.is_preempted or preemption.requested(now.step // per_call + 1)
     checkpoints.wait()
     if is_preempted:
-        raise Preempted(f"{name}: saved step {done}; the same command goes on from there")
+        raise Preempted(f"{name}: saved step {now.step}; the same command goes on from there")
 
 
 def _callbacks(

@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -25,7 +26,7 @@ class Preemption:
             jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
         )
         if self._handles_signal:
-            self._former = {
+            self._former: dict[int, Any] = {
                 number: signal.signal(number, self._on_signal)
                 for number in (signal.SIGTERM, signal.SIGINT)
             }

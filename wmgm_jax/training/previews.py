@@ -65,8 +65,8 @@ class Progress:
 
     def measure(self, model: Any) -> dict[str, float]:
         """The measures of `evaluation.quick` on validation images."""
-        pictures = self._pictures(model, self._run.config.evaluation.every_images)
-        return quick_measures(*pictures, self._run.valid.codec, self._stage.is_paired)
+        generated, true = self._pictures(model, self._run.config.evaluation.every_images)
+        return quick_measures(generated, true, self._run.valid.codec, self._stage.is_paired)
 
     def keep_best(self, step: int, values: dict[str, float], tree: Any) -> None:
         """Saves a checkpoint to `best/<stage>` if it measures less than any before.

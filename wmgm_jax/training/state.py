@@ -5,10 +5,10 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 
 from wmgm_jax import data
 from wmgm_jax.runs.checkpoints import Checkpoints
@@ -22,7 +22,7 @@ from wmgm_jax.training.parallel import first_replica
 _COMPILE_FAST = {"cpu": {"xla_backend_optimization_level": 1}}
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class TrainState:
     """Everything that a step reads and writes, and a checkpoint holds.
 

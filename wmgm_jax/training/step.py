@@ -4,6 +4,7 @@ Not every objective is updated at every step, and not every regularizer is added
 one step, are its *active terms*.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ def make_train_step(
             for term in (objective, *regularizers):
                 all_params = {**state.params, name: params}
                 value, (more, batch_stats) = term.loss(all_params, batch_stats, batch)
-                total, metrics = total + value, metrics | more
+                total, metrics = total + value, {**metrics, **more}
             return total, (metrics, batch_stats)
 
         gradient_and_metrics = _accumulated_gradient(loss, settings.accumulate)
@@ -71,7 +72,8 @@ def make_train_step(
             gradient, state.opt_state[name], state.params[name]
         )
         params = optax.apply_updates(state.params[name], updates)
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             params={**state.params, name: params},
             batch_stats=batch_stats,
             opt_state={**state.opt_state, name: opt_state},
@@ -95,7 +97,7 @@ def make_train_step(
         decay = jnp.minimum(settings.ema_decay, (1 + state.step) / (10 + state.step))
         averaged = ({name: state.params[name] for name in state.ema[0]}, state.batch_stats)
         ema = jax.tree.map(lambda mean, new: mean + (1 - decay) * (new - mean), state.ema, averaged)
-        return state.replace(step=state.step + 1, ema=ema), metrics
+        return dataclasses.replace(state, step=state.step + 1, ema=ema), metrics
 
     return train_step
 
