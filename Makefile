@@ -1,5 +1,5 @@
 # make demo   trains, samples and evaluates WMGM on the embedded images, in runs/colon_ihc
-# make test   lints and runs the tests
+# make test   lints, checks the types and runs the tests
 # make clean  removes the environment; runs/ stays
 #
 # PYTHON=python3.12 chooses the interpreter (3.11 to 3.13); ACCEL=cuda12 or ACCEL=tpu the device.
@@ -23,6 +23,7 @@ test: $(INSTALLED)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	.venv/bin/lint-imports
+	$(PY) -m basedpyright
 	@# In the order of the names: files of few tests, which would come last, are the longest.
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -7,23 +7,25 @@ and multi-level lists run from the coarsest scale to the finest. Every other wav
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+_Array = TypeVar("_Array", jax.Array, np.ndarray)
 Details = tuple[jax.Array, jax.Array, jax.Array]
 
 
-def dwt2(x: jax.Array) -> tuple[jax.Array, Details]:
+def dwt2(x: _Array) -> tuple[_Array, tuple[_Array, _Array, _Array]]:
     """One level of the orthonormal Haar transform: `A x` of Eq. 11.
 
     Args:
-        x: floating-point array `[..., H, W, C]`, H and W even.
+        x: floating-point array of JAX or NumPy, `[..., H, W, C]`, H and W even.
 
     Returns:
-        `ll, (lh, hl, hh)`, each `[..., H/2, W/2, C]` of x's dtype. `lh` is the horizontal detail
-        (high-pass along H), `hl` the vertical (high-pass along W), `hh` the diagonal.
+        `ll, (lh, hl, hh)`, each `[..., H/2, W/2, C]` of x's type and dtype. `lh` is the horizontal
+        detail (high-pass along H), `hl` the vertical (high-pass along W), `hh` the diagonal.
 
     Raises:
         ValueError: H or W is odd, or x has fewer than three axes.
@@ -127,10 +129,7 @@ def waverec2(coefficients: Sequence[jax.Array | Details], wavelet: str = "haar")
     return x
 
 
-Bands = tuple[jax.Array, Details]
-
-
-def pyramid(images: jax.Array, levels: int) -> list[Bands]:
+def pyramid(images: _Array, levels: int) -> list[tuple[_Array, tuple[_Array, _Array, _Array]]]:
     """`[(x_L^1, x_H^1), ..., (x_L^S, x_H^S)]`: the low band and the details of every scale."""
     bands, low = [], images
     for _ in range(levels):
@@ -139,6 +138,6 @@ def pyramid(images: jax.Array, levels: int) -> list[Bands]:
     return bands
 
 
-def low(images: jax.Array, k: int) -> jax.Array:
+def low(images: _Array, k: int) -> _Array:
     """x_L^k `[..., H / 2^k, W / 2^k, C]`; the image itself where k is 0."""
     return pyramid(images, k)[-1][0] if k else images

@@ -9,7 +9,7 @@ class UserError(Exception):
     """
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error's type and message on one line of at most 200 characters."""
     text = str(error)
     if "pickle" in text:  # NumPy's advice, which is to trust the file.

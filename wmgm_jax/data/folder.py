@@ -143,7 +143,8 @@ def decode_image(file: Path | BytesIO, shape: tuple[int, int, int]) -> np.ndarra
         with Image.open(file, formats=_FORMATS) as image:
             # Lets a JPEG decode at a half, a quarter or an eighth of its size. The bound is square
             # because the EXIF orientation may swap the sides.
-            image.draft(None, (_REDUCING_GAP * max(height, width),) * 2)
+            bound = _REDUCING_GAP * max(height, width)
+            image.draft(None, (bound, bound))
             ImageOps.exif_transpose(image, in_place=True)
             whole = _to_eight_bits(image, "RGB" if channels == 3 else "L")
         crop_width = min(whole.width, whole.height * width / height)

@@ -54,7 +54,8 @@ def open_tfds(
 def _prepare_tfds(source: str, directory: str, key: str) -> dict[str, Any]:
     """The records of each split, which can be read at random; images are still encoded."""
     try:
-        import tensorflow_datasets as tfds
+        # Of an extra.
+        import tensorflow_datasets as tfds  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"{key} needs TFDS: pip install tensorflow-datasets") from error
     try:
@@ -75,6 +76,7 @@ def _prepare_tfds(source: str, directory: str, key: str) -> dict[str, Any]:
     for records in splits.values():
         feature = dict(records.dataset_info.features).get("image")
         # TFDS stores a float image as the bytes of a four-channel one.
-        if not isinstance(feature, tfds.features.Image) or feature.np_dtype == np.float32:
+        is_image = isinstance(feature, tfds.features.Image)
+        if feature is None or not is_image or feature.np_dtype == np.float32:
             raise UserError(f"{key} has no 'image' feature of integers: choose another")
     return splits

@@ -150,6 +150,7 @@ def _tensorboard_writer(directory: Path) -> Any | None:
     """CLU's writer of TensorBoard events, or None where it is not installed."""
     if not all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard", "clu")):
         return None
-    from clu import metric_writers  # pyright: ignore[reportMissingImports] - of an extra
+    # Of an extra.
+    from clu import metric_writers  # pyright: ignore[reportMissingImports]
 
     return metric_writers.SummaryWriter(str(directory))

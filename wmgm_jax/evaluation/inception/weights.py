@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +118,8 @@ def _shapes() -> dict[str, tuple[int, ...]]:
     """The shapes of the network's parameters, by names such as `Mixed_5b/branch1x1/kernel`."""
     image = jax.ShapeDtypeStruct((1, 1, 1, 3), jnp.float32)
     params = jax.eval_shape(InceptionV3().init, jax.random.key(0), image)["params"]
-    return {name: x.shape for name, x in traverse_util.flatten_dict(params, sep="/").items()}
+    flat = cast(dict[str, jax.ShapeDtypeStruct], traverse_util.flatten_dict(params, sep="/"))
+    return {name: x.shape for name, x in flat.items()}
 
 
 def _tree(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -174,7 +175,8 @@ def _read_pth(path: Path) -> tuple[Any, str]:
 
 def _import_torch(path: Path) -> ModuleType:
     try:
-        import torch  # Large, and of use only here.
+        # Large, and of use only here. Of an extra.
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
             f"the Inception weights ({path.name}) take PyTorch, once: pip install torch, or "
@@ -236,7 +238,9 @@ def _writing(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"cannot write {path} ({one_line(error.__cause__)}): {advice}") from error
+        raise UserError(
+            f"cannot write {path} ({one_line(error.__cause__ or error)}): {advice}"
+        ) from error
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     _log.info("wrote %s", path.with_suffix(".md"))
 
 
-def headlines(measures: Measures) -> dict[str, float]:
+def headlines(measures: Measures) -> dict[str, object]:
     """The columns of a table that the measures of an evaluation fill, by their heads."""
     return {label: measures[name]["value"] for name, label in HEADLINES.items() if name in measures}
 
