@@ -182,14 +182,15 @@ def _refuse_flags_of_other_modes() -> None:
 def _workdir() -> Path:
     if _WORKDIR.value is not None:
         return Path(_WORKDIR.value)
-    if cli.config_path() is None:
+    config_path = cli.config_path()
+    if config_path is None:
         raise UserError("--workdir is missing: name the folder of a run, or its --config")
-    return Path("runs") / Path(cli.config_path()).stem
+    return Path("runs") / Path(config_path).stem
 
 
 def _trained_model(workdir: Path) -> runs.Model:
     """The model of a run, with what the command line says of sampling and evaluation."""
-    model = runs.load(workdir, checkpoint=_CHECKPOINT.value)
+    model = runs.load(workdir, checkpoint="best" if _CHECKPOINT.value == "best" else "last")
     if cli.config_path() is None:
         return model
     # A deep copy: ConfigDict(config) would share its sections.

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Iterable
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax import wavelets
@@ -66,7 +67,7 @@ class Cascade(abc.ABC):
     def detail_calls(self, sampling: Sampling) -> list[NetworkCall]:
         """The work behind the details of one image."""
 
-    def compute_statistics(self, batches: Iterable[jax.Array]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
         """See `statistics.compute_statistics`."""
         return compute_statistics(batches, self.levels)
 

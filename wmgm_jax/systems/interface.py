@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 Params = Any
@@ -171,7 +172,7 @@ class System(Protocol):
         rebuilt from their true coarsest band. None for a system of one stage."""
         ...
 
-    def compute_statistics(self, batches: Iterable[jax.Array]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
         """The statistics that normalise what the networks see; they become part of the model.
 
         Args:

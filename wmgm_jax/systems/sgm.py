@@ -26,7 +26,7 @@ class SGM:
         self.image = CoarsestBand(config, dtype, levels=0)
         self.stages = {"score": self.image.stage()}
 
-    def compute_statistics(self, batches: Iterable[jax.Array]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
         """See `statistics.compute_statistics`; there is no detail band."""
         return compute_statistics(batches, levels=0)
 

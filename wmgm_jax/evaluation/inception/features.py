@@ -25,6 +25,7 @@ from wmgm_jax.core.moments import Moments
 from wmgm_jax.evaluation import intervals
 from wmgm_jax.evaluation.inception import weights
 from wmgm_jax.evaluation.inception.network import InceptionV3, to_rgb
+from wmgm_jax.networks.apply import apply_fn
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class FeatureSet:
 
 def inception_features(params: Any, images: jax.Array) -> jax.Array:
     """uint8 `[B, H, W, C]` -> float32 `[B, 2048]`, as `PREPROCESSING` says."""
-    return InceptionV3().apply({"params": params}, to_rgb(IMAGES.to_unit_range(images)))
+    return apply_fn(InceptionV3())({"params": params}, to_rgb(IMAGES.to_unit_range(images)))
 
 
 class Inception:
@@ -141,7 +142,7 @@ class Inception:
 
     def _stream(self, source: data.Source) -> Iterator[tuple[int, np.ndarray]]:
         """(place of the first image, features) of batches; the devices work one batch ahead."""
-        pending = None
+        pending: tuple[int, jax.Array] | None = None
         for first in range(0, len(source), self._batch_size):
             # The last batch is filled up, so that one program serves them all.
             indices = np.arange(first, first + self._batch_size)
@@ -150,13 +151,15 @@ class Inception:
             if pending is not None:
                 yield pending[0], np.asarray(pending[1])
             pending = first, rows[: len(source) - first]
-        yield pending[0], np.asarray(pending[1])
+        if pending is not None:
+            yield pending[0], np.asarray(pending[1])
 
     def _digest(self, source: data.Source) -> str:
         settings = [_VERSION, KEPT, self.weights_sha256, len(source)]
         digest = hashlib.sha256(json.dumps([*settings, *source.image_shape]).encode())
         for first in range(0, len(source), 1024):
-            digest.update(source.take(np.arange(first, min(first + 1024, len(source)))))
+            images = source.take(np.arange(first, min(first + 1024, len(source))))
+            digest.update(np.ascontiguousarray(images).data)
         return digest.hexdigest()
 
 

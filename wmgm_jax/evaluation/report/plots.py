@@ -95,7 +95,7 @@ def band_marginals(
         codec: of both.
         levels: the number of scales S.
     """
-    tree = histograms(*(codec.to_unit_range(x) for x in (generated, reference)), levels)
+    tree = histograms(codec.to_unit_range(generated), codec.to_unit_range(reference), levels)
     width = max(len(bands) for bands in tree.values())
     figure = Figure(figsize=(2.5 * width, 2.1 * len(tree)), layout="constrained")
     panels = figure.subplots(len(tree), width, squeeze=False, sharey=True)
@@ -121,7 +121,8 @@ def sparsities(bands: Mapping[str, Mapping[str, Any]]) -> Figure:
     """
     scales = len(next(iter(bands.values()))["sparsity"]["by_scale"])
     figure = Figure(figsize=(3.2 * scales, 2.6), layout="constrained")
-    for k, axes in enumerate(figure.subplots(1, scales, squeeze=False)[0], 1):
+    panels = figure.subplots(1, scales, squeeze=False)[0]
+    for k, axes in enumerate(panels, 1):
         for name in filter(bands.__contains__, COLOURS):
             facts = bands[name]
             thresholds = facts["sparsity"]["thresholds"]
@@ -131,7 +132,7 @@ def sparsities(bands: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.set_ylim(0, 1.02)
         axes.set_title(f"scale {k}", fontsize=9)
         _finish(axes, "threshold", "share" if k == 1 else "")
-    axes.legend(frameon=False, fontsize=8)
+    panels[-1].legend(frameon=False, fontsize=8)
     return figure
 
 
