@@ -67,7 +67,7 @@ class Cascade(abc.ABC):
     def detail_calls(self, sampling: Sampling) -> list[NetworkCall]:
         """The work behind the details of one image."""
 
-    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[jax.Array | np.ndarray]) -> Statistics:
         """See `statistics.compute_statistics`."""
         return compute_statistics(batches, self.levels)
 

@@ -172,7 +172,7 @@ class System(Protocol):
         rebuilt from their true coarsest band. None for a system of one stage."""
         ...
 
-    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[jax.Array | np.ndarray]) -> Statistics:
         """The statistics that normalise what the networks see; they become part of the model.
 
         Args:

@@ -8,6 +8,7 @@ It is the diffusion of the coarsest band with no scale split off, S = 0.
 from collections.abc import Iterable
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from wmgm_jax.systems.coarsest import CoarsestBand
@@ -26,7 +27,7 @@ class SGM:
         self.image = CoarsestBand(config, dtype, levels=0)
         self.stages = {"score": self.image.stage()}
 
-    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[jax.Array | np.ndarray]) -> Statistics:
         """See `statistics.compute_statistics`; there is no detail band."""
         return compute_statistics(batches, levels=0)
 

@@ -111,7 +111,7 @@ class WaveDiff:
         )
         self.stages = {"wavediff": self.stage()}
 
-    def compute_statistics(self, batches: Iterable[np.ndarray]) -> Statistics:
+    def compute_statistics(self, batches: Iterable[jax.Array | np.ndarray]) -> Statistics:
         """What is subtracted from each channel of the coefficients, and what divides it.
 
         Args:
