@@ -1,5 +1,6 @@
 # make demo   trains, samples and evaluates WMGM on the embedded images, in runs/colon_ihc
 # make test   lints, checks the types and runs the tests
+# make docs   serves the documentation at http://localhost:8000; make docs-check builds it strictly
 # make clean  removes the environment; runs/ stays
 #
 # PYTHON=python3.12 chooses the interpreter (3.11 to 3.13); ACCEL=cuda12 or ACCEL=tpu the device.
@@ -9,7 +10,7 @@ ACCEL ?=
 PY := .venv/bin/python
 INSTALLED := .venv/.installed-$(or $(ACCEL),cpu)
 
-.PHONY: demo test clean
+.PHONY: demo test docs docs-check clean
 
 # Of the cores as many as divide the config's batches.
 CORES = $(shell $(PY) -c 'import os; print(min(16, 1 << os.cpu_count().bit_length() - 1))')
@@ -33,6 +34,18 @@ $(INSTALLED): requirements.txt setup.cfg setup.py pyproject.toml
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --quiet -r requirements.txt $(if $(ACCEL),--editable '.[$(ACCEL)]')
+	touch $@
+
+docs: .venv/.installed-docs
+	.venv/bin/mkdocs serve
+
+# Fails on broken links and on docstrings that do not parse. Leaves nothing behind.
+docs-check: .venv/.installed-docs
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
+	  && .venv/bin/mkdocs build --quiet --strict --site-dir "$$folder"
+
+.venv/.installed-docs: setup.cfg | $(INSTALLED)
+	$(PY) -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 clean:
