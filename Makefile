@@ -37,12 +37,12 @@ $(INSTALLED): requirements.txt setup.cfg setup.py pyproject.toml
 	touch $@
 
 docs: .venv/.installed-docs
-	.venv/bin/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs serve
 
 # Fails on broken links and on docstrings that do not parse. Leaves nothing behind.
 docs-check: .venv/.installed-docs
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
-	  && .venv/bin/mkdocs build --quiet --strict --site-dir "$$folder"
+	  && NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict --site-dir "$$folder"
 
 .venv/.installed-docs: setup.cfg | $(INSTALLED)
 	$(PY) -m pip install --quiet --editable '.[docs]'
