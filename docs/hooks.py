@@ -32,7 +32,10 @@ def on_page_markdown(markdown, page, **_):
     markdown = re.sub(r"\]\((?:\.\./)?experiments/results/", "](results/", markdown)
     if uri.startswith("results/") and not markdown.startswith("# "):
         experiment, table = PurePosixPath(uri).parent.name, PurePosixPath(uri).stem
-        markdown = f"# {experiment}: {table.replace('_', ' ')}\n\n{markdown}"
+        title = f"# {experiment}: {table.replace('_', ' ')}"
+        about = "[Experiments](../../experiments.md) says how this was made and what it means."
+        markdown = f"{title}\n\n{about}\n\n{markdown}"
+        page.meta["hide"] = ["toc"]  # room for wide tables
     return markdown
 
 
