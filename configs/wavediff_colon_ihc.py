@@ -1,7 +1,7 @@
 """WaveDiff on the images of colon_ihc.py, sized for two CPU cores and some twelve minutes.
 
 Every coefficient is at unit scale, and the discriminator learns as fast as the generator. The
-reconstruction weight is a compromise: experiments/README.md has others.
+reconstruction weight is a compromise: docs/experiments.md has others.
 """
 
 from ml_collections import ConfigDict
