@@ -1,9 +1,11 @@
-"""The networks: their size at paper scale, their shapes, and what must not depend on what."""
+"""The networks: size at paper scale, shapes, invariances, layers, and parameter paths."""
 
 import collections
 import functools
 import itertools
+import pathlib
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,15 @@ import pytest
 import scipy.ndimage
 
 from wmgm_jax.core.devices import BATCH_AXIS
-from wmgm_jax.networks import FNO, AttentionUNet, Discriminator, PlainUNet, UNet
+from wmgm_jax.networks import (
+    FNO,
+    AttentionUNet,
+    DenoisingGenerator,
+    Discriminator,
+    PlainUNet,
+    TimeDiscriminator,
+    UNet,
+)
 from wmgm_jax.networks.attention_unet import AttentionGate, upsample
 from wmgm_jax.networks.layers import (
     Dropout,
@@ -205,7 +215,7 @@ def test_any_size_passes(network, size):
         assert output.shape == (2, *size, network.out_channels)
 
 
-# What depends on what
+# Invariances
 
 
 @each_network
@@ -519,3 +529,35 @@ def test_max_pool_rounds_up():
     x = -jnp.arange(1.0, 16.0).reshape(1, 3, 5, 1)
     # The last row and column stand alone: nothing outside the image counts, not even a 0.
     np.testing.assert_array_equal(max_pool(x)[0, :, :, 0], [[-1, -3, -5], [-11, -13, -15]])
+
+
+# Checkpoints
+
+SMALL_DENOISER = DenoisingGenerator(
+    4, channels=8, multipliers=(1, 2), num_blocks=1, attention_levels=(1,), mapping_layers=1
+)
+SMALL_TIME_DISCRIMINATOR = TimeDiscriminator(channels=8, num_blocks=2, embedding_size=8)
+
+
+def test_parameters_keep_their_paths_and_shapes():
+    """A network with other paths or shapes would not load the checkpoints that exist."""
+    images, numbers = jnp.zeros((2, 16, 8, 4)), jnp.zeros(2)
+    latents = jnp.zeros((2, 6))
+    cases = {
+        "unet": (SMALL_UNET, images, numbers),
+        "generator, batch norm": (SMALL_GENERATOR, images, False),
+        "generator, group norm": (SMALL_GENERATOR.clone(norm="group"), images, False),
+        "plain U-Net": (SMALL_PLAIN_UNET, images, False),
+        "Fourier neural operator": (SMALL_FNO, images, False),
+        "discriminator": (SMALL_DISCRIMINATOR, images),
+        "denoising generator": (SMALL_DENOISER, images, latents, numbers),
+        "time discriminator": (SMALL_TIME_DISCRIMINATOR, images, images, numbers),
+    }
+    lines = []
+    for name, (network, *inputs) in cases.items():
+        init = functools.partial(network.init, jax.random.key(0))
+        shapes = jax.eval_shape(lambda init=init, inputs=inputs: init(*inputs))
+        for path, leaf in flax.traverse_util.flatten_dict(shapes, sep="/").items():
+            lines.append(f"{name}: {path} {list(leaf.shape)}")
+    stored = pathlib.Path(__file__).with_name("parameter_paths.txt").read_text().splitlines()
+    assert sorted(lines) == stored
