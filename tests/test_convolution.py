@@ -1,4 +1,4 @@
-"""Convolutions and their gradients against the definition in float64."""
+"""Convolutions and their gradients, compared with the definition in float64."""
 
 import functools
 from unittest import mock
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wmgm_jax.networks import AttentionUNet, Discriminator, UNet, convolution, winograd
+from wmgm_jax.networks import AttentionUNet, Discriminator, UNet, convolution, policy, winograd
+from wmgm_jax.networks.policy import Policy
 from wmgm_jax.systems import cost
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -71,7 +72,7 @@ shapes = st.tuples(*(st.integers(1, n) for n in (4, 9, 9, 3)))
 )
 def test_winograd(shape, channels, bytes_at_once, seed):
     inputs = normal(seed, shape, (3, 3, shape[-1], channels), (*shape[:3], channels))
-    with mock.patch.object(winograd, "_BYTES_AT_ONCE", bytes_at_once):
+    with mock.patch.object(winograd, "CACHE_BYTES", bytes_at_once):
         found = with_gradients(winograd.convolution)(*inputs)
     for ours, exact in zip(found, definition(*inputs), strict=True):
         np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-6 * (1 + np.abs(exact).max()))
@@ -103,26 +104,28 @@ def test_winograd_rounds_as_the_convolution_does():
 
 
 def convolutions_and_products(jitted, *inputs, platform="cpu"):
-    """How many of both a program is lowered to."""
+    """Numbers of convolutions and of matrix products in the lowered program."""
     text = jitted.trace(*inputs).lower(lowering_platforms=(platform,)).as_text()
     return text.count("stablehlo.convolution"), text.count("stablehlo.dot_general")
 
 
+SMALL_POLICY = Policy(
+    product_channels=8,
+    product_pixels=16,
+    winograd_channels=4,
+    winograd_tiles=18,
+    winograd_flops=72 * 18 * 4 * 5,
+)
+
+
 @pytest.fixture
-def small_rules():
-    """Those of real networks, for small ones."""
-    rules = {
-        "_PRODUCT_CHANNELS": 8,
-        "_PRODUCT_PIXELS": 16,
-        "_WINOGRAD_CHANNELS": 4,
-        "_WINOGRAD_TILES": 18,
-        "_WINOGRAD_FLOPS": 72 * 18 * 4 * 5,
-    }
-    with mock.patch.multiple(convolution, **rules):
+def small_policy():
+    """The limits of real networks, for small ones."""
+    with mock.patch.object(policy, "POLICY", SMALL_POLICY):
         yield
 
 
-# Of the images, the channels of the result, the stride, and the matrix products on a CPU.
+# Shape of the images, channels of the result, stride, number of matrix products on a CPU.
 CHOICES = [
     ((3, 2, 2, 8), 9, 1, 1),
     ((2, 4, 4, 9), 8, 1, 1),
@@ -131,7 +134,7 @@ CHOICES = [
 ]
 
 
-@pytest.mark.usefixtures("small_rules")
+@pytest.mark.usefixtures("small_policy")
 class TestConvolve:
     @pytest.mark.parametrize(("shape", "channels", "stride", "products"), CHOICES)
     def test_on_a_cpu_and_elsewhere(self, shape, channels, stride, products):
@@ -161,7 +164,7 @@ class TestConvolve:
             ((2, 4, 4, 8), (3, 3, 8, 8), 2, "SAME"),
         ],
     )
-    def test_the_rest_is_the_librarys(self, shape, kernel, stride, padding):
+    def test_xla_computes_the_rest(self, shape, kernel, stride, padding):
         inputs = normal(0, shape, kernel)
         function, original = (
             jit(functools.partial(f, stride=stride, padding=padding)) for f in (ours, library)
@@ -169,7 +172,7 @@ class TestConvolve:
         assert convolutions_and_products(function, *inputs) == (1, 0)
         np.testing.assert_array_equal(function(*inputs), original(*inputs))
 
-    def test_bfloat16_is_the_librarys(self):
+    def test_xla_computes_bfloat16(self):
         inputs = [x.astype(jnp.bfloat16) for x in normal(0, (3, 2, 2, 8), (3, 3, 8, 8))]
         assert convolutions_and_products(jit(ours), *inputs) == (1, 0)
 
@@ -190,12 +193,12 @@ class TestConvolve:
             np.testing.assert_allclose(here, there, rtol=0, atol=1e-5 * np.abs(there).max())
 
 
-PRODUCTS = {"_PRODUCT_CHANNELS": 1, "_PRODUCT_PIXELS": 10**6}
-WINOGRADS = {"_WINOGRAD_CHANNELS": 1, "_WINOGRAD_TILES": 1, "_WINOGRAD_FLOPS": 0}
+PRODUCTS = Policy(product_channels=1, product_pixels=10**6)
+WINOGRADS = Policy(winograd_channels=1, winograd_tiles=1, winograd_flops=0)
 
 
 @pytest.mark.parametrize(
-    ("network", "rules"),
+    ("network", "fast"),
     [
         (UNet(3, channels=8, multipliers=(1, 1), num_blocks=1, attention_levels=()), PRODUCTS),
         (AttentionUNet(3, channels=8, depth=2, norm="group", rematerialise=True), WINOGRADS),
@@ -203,12 +206,12 @@ WINOGRADS = {"_WINOGRAD_CHANNELS": 1, "_WINOGRAD_TILES": 1, "_WINOGRAD_FLOPS": 0
     ],
     ids=["score", "generator", "discriminator"],
 )
-def test_networks_learn_the_same(network, rules):
+def test_networks_learn_the_same(network, fast):
     inputs = [normal(3, (4, 8, 6, 3))[0]]
     inputs += [jnp.linspace(0.0, 900.0, 4)] * isinstance(network, UNet)
     options = {"train": False} if isinstance(network, AttentionUNet) else {}
     shapes = jax.eval_shape(lambda key: network.init(key, *inputs, **options), jax.random.key(0))
-    # No number is nought, as some are at first.
+    # No parameter is 0, as some are at initialisation.
     variables = jax.tree.map(lambda leaf: 0.1 + 0.1 * normal(4, leaf.shape)[0], shapes)
 
     def loss(variables):
@@ -219,7 +222,7 @@ def test_networks_learn_the_same(network, rules):
         return gradient(variables), convolutions_and_products(gradient, variables)[0]
 
     expected, convolutions = learn()
-    with mock.patch.multiple(convolution, **rules):
+    with mock.patch.object(policy, "POLICY", fast):
         found, fewer = learn()
     assert fewer < convolutions
     for here, there in zip(*map(jax.tree.leaves, (found, expected)), strict=True):

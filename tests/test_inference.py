@@ -1,4 +1,4 @@
-"""Networks prepared for sampling against the networks as they are trained."""
+"""Networks prepared for sampling, compared with the networks of training."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from wmgm_jax.networks import FNO, AttentionUNet, PlainUNet, UNet, inference
+from wmgm_jax.networks.layers import fold_batch_norm
 
 
 def random_variables(init):
-    """Parameters and statistics of no special values, of the shapes that `init` makes."""
+    """Random parameters and statistics with the shapes that `init` makes."""
     random = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -64,7 +65,7 @@ class TestPrepared:
         assert found.dtype == expected.dtype
         scale = np.abs(expected).max()
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * scale)
-        # Neither is there for nothing.
+        # Winograd's algorithm replaces convolutions exactly where the policy says so.
         before, after = (
             list(operations(jax.make_jaxpr(f)(variables, inputs).jaxpr))
             for f in (lambda v, x: network.apply(v, *x, **flags), program)
@@ -80,14 +81,14 @@ def test_folding_leaves_no_batch_norm():
     network = AttentionUNet(9, channels=8, depth=2)
     x = jnp.ones((1, 8, 8, 6))
     variables = random_variables(lambda key: network.init(key, x, train=False))
-    params = inference.fold(variables["params"], variables["batch_stats"])
+    params = fold_batch_norm(variables["params"], variables["batch_stats"])
     names = {key.key for path, _ in jax.tree_util.tree_leaves_with_path(params) for key in path}
     assert "BatchNorm_0" not in names
-    # What it was made from is as it was.
+    # The original parameters are unchanged.
     assert "Norm_0" in variables["params"]["ConvBlock_0"]["NormalisedConv_0"]
 
 
-def test_bfloat16_is_left_to_the_library():
+def test_xla_computes_bfloat16():
     network = UNet(3, channels=48, multipliers=(1,), num_blocks=1, dtype=jnp.bfloat16)
     inputs = jnp.ones((2, 8, 8, 3)), jnp.ones(2)
     variables = random_variables(lambda key: network.init(key, *inputs))

@@ -1,29 +1,25 @@
-"""Convolutions, as the networks use them: on a CPU by what is fastest there.
+"""The convolution of all networks: `nn.Conv`, computed on a CPU by the fastest algorithm.
 
-XLA's 3x3 convolutions for a CPU run at half the speed of a matrix product or more, but at a
-hundredth of it where images are smaller than the kernel and in gradients of wide strided ones.
-Those are computed here as one matrix product, and wide ones of many pixels by Winograd's algorithm.
-On every other device all of them are the library's.
+`policy.py` chooses the algorithm. In training, every call looks at its shapes. For sampling,
+`transform_kernels` transforms the kernels once; a `Conv` that is given a transformed kernel uses
+it.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from wmgm_jax.networks import winograd
+from wmgm_jax.networks import policy, winograd
+from wmgm_jax.networks.policy import Algorithm
 
-# With fewer channels, in or out, or at stride 1 with more pixels, the product was not faster.
-_PRODUCT_CHANNELS = 128
-_PRODUCT_PIXELS = 16
-# With fewer channels or tiles the transforms cost what they save of the products; with less work,
-# compiling them takes longer than a short training gains.
-_WINOGRAD_CHANNELS = 64
-_WINOGRAD_TILES = 512
-_WINOGRAD_FLOPS = 1e9
+# The Flax collection of kernels that are transformed for Winograd's algorithm. A kernel has the
+# same path in it as in `params`.
+TRANSFORMED = "transformed_kernels"
 
 
 def convolve(
@@ -38,56 +34,40 @@ def convolve(
     Args:
         x: `[B, H, W, C]`.
         kernel: `[h, w, C, D]`.
-        strides, padding, options: the original's.
+        strides: as for `conv_general_dilated`.
+        padding: as for `conv_general_dilated`.
+        options: the other arguments of `conv_general_dilated`.
 
     Returns:
         `[B, H', W', D]`.
     """
-    direct = functools.partial(
+    xla = functools.partial(
         jax.lax.conv_general_dilated, window_strides=strides, padding=padding, **options
     )
-    # At other strides "SAME" pads one side alone.
+    # With other strides, "SAME" pads one side only.
     by_a_pixel = list(padding) == [(1, 1), (1, 1)] or (padding == "SAME" and max(strides) == 1)
-    fast = None
+    algorithm = Algorithm.XLA
     if kernel.shape[:2] == (3, 3) and by_a_pixel and x.dtype == jnp.float32:
-        fast = _faster(x.shape, kernel.shape, tuple(strides))
-    return direct(x, kernel) if fast is None else _by_platform(fast, direct)(x, kernel)
-
-
-def _faster(
-    images: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...]
-) -> Callable | None:
-    """What beats XLA on a CPU, of a 3x3 kernel and one pixel of zeros at every border, if any does.
-
-    Args:
-        images: `(B, H, W, C)`.
-        kernel: `(3, 3, C, D)`.
-        strides: of the windows.
-    """
-    batch, height, width, channels = images
-    narrowest = min(kernel[2:])
-    if narrowest >= _PRODUCT_CHANNELS and (
-        strides == (2, 2) or (strides == (1, 1) and height * width <= _PRODUCT_PIXELS)
-    ):
-        return functools.partial(product_of_windows, stride=strides[0])
-    tiles = batch * height * width / 4
-    if (
-        strides == (1, 1)
-        and narrowest >= _WINOGRAD_CHANNELS
-        and tiles >= _WINOGRAD_TILES
-        and 72 * tiles * channels * kernel[3] >= _WINOGRAD_FLOPS
-    ):
-        return winograd.convolution
-    return None
+        algorithm = policy.POLICY.algorithm(x.shape, kernel.shape, tuple(strides))
+    if algorithm is Algorithm.XLA:
+        return xla(x, kernel)
+    on_cpu = {
+        Algorithm.PRODUCT: functools.partial(product_of_windows, stride=strides[0]),
+        Algorithm.WINOGRAD: winograd.convolution,
+    }[algorithm]
+    return _by_platform(on_cpu, xla)(x, kernel)
 
 
 def _by_platform(on_cpu: Callable, elsewhere: Callable) -> Callable:
-    """A function of two arrays that is one of two, and its gradients those of the same one."""
+    """A function of two arrays: `on_cpu` on a CPU, `elsewhere` on other devices.
+
+    Its gradients are those of the function that runs.
+    """
 
     def gradients(function):
         return lambda cotangent, *inputs: jax.vjp(function, *inputs)[1](cotangent)
 
-    # Without a gradient of its own, what both need for theirs would be kept for every platform.
+    # Without a custom gradient, JAX would keep the residuals of both functions on every platform.
     @jax.custom_vjp
     def function(*inputs):
         return jax.lax.platform_dependent(*inputs, cpu=on_cpu, default=elsewhere)
@@ -120,4 +100,48 @@ def product_of_windows(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Arra
     return jnp.concatenate(places, axis=-1) @ kernel.reshape(9 * channels, -1)
 
 
-Conv = functools.partial(nn.Conv, conv_general_dilated=convolve)
+class Conv(nn.Conv):
+    """`nn.Conv` of images `[B, H, W, C]`, by the algorithm that `policy.py` chooses.
+
+    The parameters are those of `nn.Conv`. If the collection `TRANSFORMED` holds this layer's
+    kernel, and the layer keeps H and W in float32, it uses that one.
+    """
+
+    conv_general_dilated: Any = convolve
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """`[B, H, W, C] -> [B, H', W', features]`."""
+        if _keeps_size(self) and self.has_variable(TRANSFORMED, "kernel"):
+            bias = self.get_variable("params", "bias", 0.0)
+            return winograd.conv3x3(inputs, self.get_variable(TRANSFORMED, "kernel")) + bias
+        return super().__call__(inputs)
+
+
+def _keeps_size(layer: Conv) -> bool:
+    return (
+        layer.strides in (None, 1, (1, 1))
+        and layer.padding in ("SAME", 1)
+        and layer.dtype in (None, jnp.float32)
+    )
+
+
+def transform_kernels(params: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """The collection `TRANSFORMED` for a network that runs with constant parameters.
+
+    Args:
+        params: the network's parameters.
+        images: number of images that the network will see, over all calls.
+
+    Returns:
+        Transformed kernels at the paths of the kernels that `policy.py` chooses. Empty on a device
+        other than a CPU.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    return unflatten_dict(
+        {
+            path: winograd.transform_kernel(kernel)
+            for path, kernel in flatten_dict(params).items()
+            if path[-1] == "kernel" and policy.POLICY.transforms_once(kernel.shape, images)
+        }
+    )

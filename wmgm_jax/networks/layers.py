@@ -1,5 +1,6 @@
-"""Layers that several networks share."""
+"""Layers that several networks use, and the folding of batch norm for inference."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -15,19 +16,19 @@ NormKind = Literal["batch", "group"]
 
 
 def group_norm(channels: int, **kwargs: Any) -> nn.GroupNorm:
-    """Group normalisation with at most 32 groups, of at least 4 channels where that divides."""
+    """Group normalisation with at most 32 groups, each of at least 4 channels if possible."""
     largest = max(1, min(32, channels // 4))
     groups = next(n for n in range(largest, 0, -1) if channels % n == 0)
     return nn.GroupNorm(num_groups=groups, epsilon=1e-5, **kwargs)
 
 
 class Norm(nn.Module):
-    """Normalisation with a scale and a bias a channel, computed in float32.
+    """Normalisation with a scale and a bias per channel, computed in float32.
 
     Attributes:
-        kind: "batch" keeps running statistics in the collection `batch_stats`, and in training
-            averages the batch's own over the devices of the axis `BATCH_AXIS`; "group" knows
-            only the image at hand.
+        kind: "batch" keeps running statistics in the collection `batch_stats`. In training it
+            averages the batch's own statistics over the devices of the axis `BATCH_AXIS`.
+            "group" uses one image at a time.
         dtype: of the result.
     """
 
@@ -45,18 +46,22 @@ class Norm(nn.Module):
             epsilon=BATCH_NORM_EPSILON,
             axis_name=BATCH_AXIS,
             dtype=self.dtype,
+            name="BatchNorm_0",
         )(x)
 
 
 class NormalisedConv(nn.Module):
     """A convolution with a bias, then normalisation.
 
+    Parameters that `fold_batch_norm` has folded have no `Norm_0`. With them, this is the
+    convolution alone.
+
     Attributes:
         channels: of the result.
         kernel_size: of both axes.
         norm: "batch" or "group".
         dtype: of the computation.
-        padding: pixels at every border; "SAME" for those that keep H and W.
+        padding: pixels at every border; "SAME" keeps H and W.
     """
 
     channels: int
@@ -67,30 +72,73 @@ class NormalisedConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        kernel_size = (self.kernel_size, self.kernel_size)
+        """`[B, H, W, C] -> [B, H', W', channels]`."""
         h = Conv(
-            self.channels, kernel_size, padding=self.padding, use_bias=False, dtype=self.dtype
+            self.channels,
+            (self.kernel_size, self.kernel_size),
+            padding=self.padding,
+            use_bias=False,
+            dtype=self.dtype,
+            name="Conv_0",
         )(x)
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
         if self.norm == "batch":
-            # Batch norm takes the bias out again, so that its gradient is nothing but rounding
-            # errors, which Adam would blow up to a random walk.
+            # Batch norm subtracts the mean and the bias with it. The bias's gradient is nothing but
+            # rounding errors, which Adam would amplify to a random walk.
             bias = jax.lax.stop_gradient(bias)
-        return Norm(self.norm, self.dtype)(h + bias.astype(h.dtype), train)
+        h += bias.astype(h.dtype)
+        may_be_folded = self.norm == "batch" and not train and not self.is_initializing()
+        if may_be_folded and not self.has_variable("params", "Norm_0"):
+            return h
+        return Norm(self.norm, self.dtype, name="Norm_0")(h, train)
+
+
+def fold_batch_norm(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of the same network, without its batch norms.
+
+    Batch norm with running statistics is an affine map, so that it can be part of the convolution
+    before it:
+
+        (K * x + b - mean) s + beta = (K s) * x + (b - mean) s + beta,   s = gamma / sqrt(var + eps)
+
+    Args:
+        params: parameters of a network or of a part of it. Every batch norm is in a
+            `NormalisedConv`.
+        batch_stats: the running means and variances; empty without batch norm.
+    """
+    if "Norm_0" in batch_stats:  # these are of a `NormalisedConv`
+        running, affine = (tree["Norm_0"]["BatchNorm_0"] for tree in (batch_stats, params))
+        gain = affine["scale"] * jax.lax.rsqrt(running["var"] + BATCH_NORM_EPSILON)
+        return {
+            "Conv_0": {"kernel": params["Conv_0"]["kernel"] * gain},
+            "bias": (params["bias"] - running["mean"]) * gain + affine["bias"],
+        }
+    folded = {name: fold_batch_norm(params[name], batch_stats[name]) for name in batch_stats}
+    return {**params, **folded}
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask of an example depends on that example's key alone.
+    """Dropout with one key per example: an example's mask depends on its own key alone.
 
-    `flax.linen.Dropout` draws one mask for the batch, which makes a run depend on how its batch
-    is spread over devices.
+    `flax.linen.Dropout` draws one mask for the whole batch. A run would then depend on how its
+    batch is spread over devices.
+
+    Attributes:
+        rate: probability of a zero.
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """Args: x `[B, ...]`; keys `[B]` in training, None for the identity."""
+        """
+        Args:
+            x: `[B, ...]`.
+            keys: `[B]` keys in training; None for the identity.
+
+        Returns:
+            As x.
+        """
         if keys is None or self.rate == 0.0:
             return x
         keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, x.shape[1:]))(keys)
@@ -99,14 +147,24 @@ class Dropout(nn.Module):
 
 def max_pool(x: jax.Array) -> jax.Array:
     """2x2 maxima, `[B, H, W, C] -> [B, ceil(H/2), ceil(W/2), C]`."""
-    # Not a windowed reduction, whose gradient is several times slower on a CPU.
+    # The gradient of `nn.max_pool` is several times slower on a CPU.
     x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
     x = jnp.maximum(x[:, 0::2], x[:, 1::2])
     return jnp.maximum(x[:, :, 0::2], x[:, :, 1::2])
 
 
 def sinusoidal_embedding(level: jax.Array, size: int) -> jax.Array:
-    """`[B] -> [B, size]`, cosines then sines of frequencies from 1 down to 1/10000 (size even)."""
+    """Cosines, then sines, of frequencies from 1 down to 1/10000.
+
+    The position encoding of transformers (Vaswani et al. 2017), https://arxiv.org/abs/1706.03762.
+
+    Args:
+        level: `[B]`.
+        size: even.
+
+    Returns:
+        float32 `[B, size]`.
+    """
     half = size // 2
     frequencies = jnp.exp(-jnp.log(10000.0) * jnp.arange(half) / half)
     angles = level.astype(jnp.float32)[:, None] * frequencies
@@ -114,13 +172,19 @@ def sinusoidal_embedding(level: jax.Array, size: int) -> jax.Array:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention among all pixels, added to its input."""
+    """Multi-head self-attention between all pixels, added to its input.
+
+    Attributes:
+        num_heads: a divisor of the channels.
+        dtype: of the computation.
+    """
 
     num_heads: int
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C] -> [B, H, W, C]`."""
         batch, height, width, channels = x.shape
         h = group_norm(channels, dtype=self.dtype)(x).reshape(batch, height * width, channels)
         qkv = nn.Dense(3 * channels, dtype=self.dtype)(h)
