@@ -1,4 +1,4 @@
-"""The Fourier neural operator against Fourier sums in float64, and from one grid to another."""
+"""The Fourier neural operator, compared with Fourier sums in float64 and between grids."""
 
 import functools
 
@@ -27,7 +27,7 @@ def waves(height, width, k_1, k_2):
 
 
 def random_params(network, shape, seed=0):
-    """None of them 0."""
+    """Random parameters, none of them 0."""
     options = {"train": False} if isinstance(network, FNO) else {}
     init = functools.partial(network.init, **options)
     abstract = jax.eval_shape(init, jax.random.key(0), jnp.zeros(shape))
@@ -56,9 +56,9 @@ def fourier_sum(params, x, modes):
         ((4, 4), (8, 10)),
         ((5, 3), (6, 12)),
         ((1, 1), (4, 6)),
-        ((4, 4), (4, 4)),  # as many as pixels: the highest cannot be told
-        ((16, 16), (6, 8)),  # more than there are
-        ((7, 6), (2, 2)),  # the mean alone
+        ((4, 4), (4, 4)),  # as many modes as pixels: the highest frequency is left out
+        ((16, 16), (6, 8)),  # more modes than pixels
+        ((7, 6), (2, 2)),  # only the mean is left
     ],
 )
 def test_a_spectral_convolution_is_its_fourier_sum(modes, size):
@@ -120,8 +120,8 @@ def test_a_spectral_convolution_does_not_depend_on_the_grid(modes, channels):
 
 
 @pytest.mark.parametrize(("channels", "out_channels"), [(2, 3), (6, 9)])
-def test_the_network_depends_on_the_grid_less_and_less(channels, out_channels):
-    """For grey and for coloured bands, each with as much noise."""
+def test_the_network_depends_less_on_finer_grids(channels, out_channels):
+    """For grey and for coloured bands, each with as many channels of noise."""
     network = FNO(out_channels, modes=(4, 4), channels=8, depth=2)
     init = jit(functools.partial(network.init, train=False))
     params = init(jax.random.key(0), jnp.zeros((1, 8, 8, channels)))
@@ -143,15 +143,15 @@ def test_every_frequency_keeps_its_power_at_first():
     network = SpectralConv(64, (8, 8))
     y = jit(lambda key: network.apply(network.init(key, x), x))(jax.random.key(0))
     before, after = (np.abs(np.fft.fft2(z, axes=(1, 2))) ** 2 for z in (x, y))
-    # Of k_2 = 0 the real part alone counts, half of what is there.
+    # Where k_2 = 0, only the real part counts, which is half of the power.
     kept = np.ix_(range(4), [-4, -3, -2, -1, 0, 1, 2, 3], [1, 2, 3, 4])
     ratio = after[kept].mean() / before[kept].mean()
     assert ratio == pytest.approx(1, rel=0.05)
     assert after[:, :, 5:8].max() < 1e-6 * after.max()
 
 
-def test_every_weight_is_of_use():
-    """All but the imaginary part at k = 0: the mean of a real function is real."""
+def test_every_weight_has_a_gradient():
+    """Except the imaginary part at k = 0: the mean of a real function is real."""
     x = np.random.default_rng(4).standard_normal((2, 8, 8, 3), np.float32)
     network = SpectralConv(2, (4, 5))
     params = random_params(network, x.shape)
@@ -163,7 +163,7 @@ def test_every_weight_is_of_use():
     weights = np.array(gradient["params"]["weights"])
     unused = np.argwhere(np.abs(weights).max(axis=(3, 4)) < 1e-4)
     np.testing.assert_array_equal(unused, [[1, 2, 0]])
-    # The loss is a quadratic, of which a central difference of any width is the derivative.
+    # The loss is quadratic, so that a central difference of any width equals the derivative.
     direction = random_params(network, x.shape, seed=1)
     ahead, behind = (
         loss(jax.tree.map(lambda p, d, s=s: p + s * d, params, direction)) for s in (1, -1)

@@ -23,7 +23,12 @@ from wmgm_jax.diffusion.chain import Chain
 from wmgm_jax.diffusion.process import OUProcess
 from wmgm_jax.losses import nonsaturating
 from wmgm_jax.networks import DenoisingGenerator, TimeDiscriminator
-from wmgm_jax.networks.wavediff import AdaptiveGroupNorm, FrequencyDown, FrequencyUp, split
+from wmgm_jax.networks.denoising_generator import (
+    AdaptiveGroupNorm,
+    FrequencyDown,
+    FrequencyUp,
+    split,
+)
 from wmgm_jax.systems import wavediff
 from wmgm_jax.systems.interface import Batch, LazyRegularizer, Objective, Sampling, Stage
 from wmgm_jax.systems.wavediff import WaveDiff

@@ -1,7 +1,7 @@
-"""The MSAL generator: a U-Net whose skips pass attention gates (Oktay et al. 2018).
+"""The generator of MSAL: a U-Net with attention gates on its skips (Oktay et al. 2018).
 
-https://arxiv.org/abs/1804.03999. Sizes that do not halve evenly are rounded up on the way down
-and cropped on the way up, so that any H and W pass.
+https://arxiv.org/abs/1804.03999. Any H and W pass: odd sizes are rounded up on the way down and
+cropped on the way up.
 """
 
 import itertools
@@ -12,11 +12,18 @@ import jax
 import jax.numpy as jnp
 
 from wmgm_jax.networks.convolution import Conv
-from wmgm_jax.networks.layers import NormalisedConv, NormKind, max_pool
+from wmgm_jax.networks.layers import NormalisedConv, NormKind, numbered
+from wmgm_jax.networks.unet_parts import pooling_encoder
 
 
 class ConvBlock(nn.Module):
-    """conv - norm - LeakyReLU - conv - norm, plus a bias-free 1x1 shortcut, then LeakyReLU."""
+    """conv - norm - LeakyReLU - conv - norm, plus a bias-free 1x1 shortcut, then LeakyReLU.
+
+    Attributes:
+        channels: of the result. The first convolution has the mean of the channels in and out.
+        norm: "batch" or "group".
+        dtype: of the computation.
+    """
 
     channels: int
     norm: NormKind
@@ -24,6 +31,7 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[B, H, W, C] -> [B, H, W, channels]`."""
         middle = (x.shape[-1] + self.channels) // 2
         h = NormalisedConv(middle, 3, self.norm, self.dtype)(x, train)
         h = nn.leaky_relu(h, 0.1)
@@ -33,13 +41,24 @@ class ConvBlock(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """The skip times psi in (0, 1), one number a pixel, computed from skip and decoder."""
+    """Multiplies every pixel of a skip by a weight alpha in (0, 1).
+
+        alpha = sigmoid(psi(ReLU(W_g g + W_x x)))    with g the decoder's features and x the skip
+
+    W_g, W_x and psi are 1x1 convolutions with normalisation (Oktay et al. 2018, Eq. 1-2).
+
+    Attributes:
+        norm: "batch" or "group".
+        dtype: of the computation.
+    """
 
     norm: NormKind
     dtype: Any
 
     @nn.compact
     def __call__(self, decoder: jax.Array, skip: jax.Array, train: bool) -> jax.Array:
+        """Decoder and skip `[B, H, W, C]` -> `[B, H, W, C]`."""
+
         def project(x, channels, name):
             return NormalisedConv(channels, 1, self.norm, self.dtype, name=name)(x, train)
 
@@ -69,7 +88,7 @@ class AttentionUNet(nn.Module):
         channels: channels at the finest level; they double at each further one.
         depth: number of encoder blocks.
         norm: "batch" or "group".
-        rematerialise: recompute the convolution blocks in the backward pass, to save memory.
+        rematerialise: saves memory: the backward pass computes the blocks again.
         dtype: of the computation; the parameters and the result are float32.
     """
 
@@ -85,26 +104,20 @@ class AttentionUNet(nn.Module):
         """
         Args:
             x: `[B, H, W, C]`.
-            train: batch norm uses (and updates) the batch's statistics, not the running ones.
+            train: batch norm uses the batch's statistics and updates the running ones; otherwise
+                it uses the running statistics.
 
         Returns:
             float32 `[B, H, W, out_channels]`.
         """
-        block_class = nn.remat(ConvBlock, static_argnums=(2,)) if self.rematerialise else ConvBlock
-        # Else the parameters would be named after the class, which rematerialising changes.
-        names = (f"ConvBlock_{i}" for i in itertools.count())
+        numbers = itertools.count()
 
         def block(h, channels):
-            return block_class(channels, self.norm, self.dtype, name=next(names))(h, train)
+            layer = numbered(ConvBlock, next(numbers), self.rematerialise, static_argnums=(2,))
+            return layer(channels, self.norm, self.dtype)(h, train)
 
-        h = block(x.astype(self.dtype), self.channels)
-        skips = []
-        for level in range(1, self.depth):
-            skips.append(h)
-            h = block(max_pool(h), self.channels * 2**level)
-
-        while skips:
-            skip = skips.pop()
+        h, skips = pooling_encoder(x.astype(self.dtype), self.channels, self.depth, block)
+        for skip in reversed(skips):
             height, width, channels = skip.shape[1:]
             h = block(upsample(h)[:, :height, :width], channels)
             gated = AttentionGate(self.norm, self.dtype)(h, skip, train)

@@ -1,4 +1,4 @@
-"""The MSAL discriminator: strided residual blocks, a spatial mean and two dense layers."""
+"""The discriminator of MSAL: strided residual blocks, a spatial mean and two dense layers."""
 
 from typing import Any
 
@@ -11,13 +11,19 @@ from wmgm_jax.networks.layers import Dropout, Norm
 
 
 class DownBlock(nn.Module):
-    """A residual block that halves H and W."""
+    """A residual block that halves H and W.
+
+    Attributes:
+        channels: of the result.
+        dtype: of the computation.
+    """
 
     channels: int
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C] -> [B, ceil(H/2), ceil(W/2), channels]`."""
         shortcut = Conv(self.channels, (1, 1), strides=2, dtype=self.dtype, use_bias=False)(x)
         shortcut = Norm("group", self.dtype)(shortcut, train=False)
         h = Conv(x.shape[-1], (3, 3), dtype=self.dtype)(x)
@@ -28,10 +34,10 @@ class DownBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """The network `x -> [B]`, one unbounded number an image of any size.
+    """The network `x -> [B]`: one unbounded number per image. Any H and W pass.
 
-    Its normalisation is by group: a penalty on the gradient with respect to one image means
-    nothing where the batch couples the images.
+    The normalisation is group norm. Batch norm would couple the images of a batch, and a penalty on
+    the gradient with respect to one image would lose its meaning.
 
     Attributes:
         channels: channels of the first layer.

@@ -1,7 +1,8 @@
 """The Fourier neural operator (Li et al. 2021), https://arxiv.org/abs/2010.08895.
 
-A map between functions, of which images are samples: pixelwise layers, and convolutions given by
-their Fourier coefficients at a fixed set of frequencies, whatever the grid.
+It maps functions to functions; an image is a function sampled on a grid. Some layers act on every
+pixel alone. The others are convolutions, whose parameters are Fourier coefficients at a fixed set
+of frequencies, the same on every grid.
 """
 
 import functools
@@ -11,25 +12,27 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wmgm_jax.networks.layers import numbered
+
 _gelu = functools.partial(nn.gelu, approximate=False)
 
 
 class SpectralConv(nn.Module):
-    """A periodic convolution whose Fourier coefficients are the parameters, plus a bias.
+    """A periodic convolution plus a bias; the kernel's Fourier coefficients are the parameters.
 
         y(p) = sum_k c_k Re(X_k W_k e^(2 pi i k.p)) + b,   X_k = mean over q of x(q) e^(-2 pi i k.q)
 
-    with p and q in [0, 1)^2, k_1 = -floor(m_1/2)..ceil(m_1/2) - 1, k_2 = 0..floor(m_2/2), c_k = 1
-    where k_2 = 0 and 2 elsewhere, for the frequencies of the other half plane are the conjugates.
-    X_k is a mean, not a sum, so that samples of the same function on any grid have the same
-    output. A grid leaves out the frequencies that it does not resolve, |k_1| >= H/2 or k_2 >= W/2:
-    also those of exactly half its sampling rate, whose phase it cannot tell.
+    with p and q in [0, 1)^2, k_1 = -floor(m_1/2)..ceil(m_1/2) - 1 and k_2 = 0..floor(m_2/2).
+    c_k = 1 where k_2 = 0. Elsewhere c_k = 2: coefficients of the other half plane are conjugates.
+    X_k is a mean, not a sum, so that the output does not depend on the grid. Frequencies that the
+    grid does not resolve, |k_1| >= H/2 or k_2 >= W/2, are left out. So are those of exactly half
+    the sampling rate, whose phase a grid does not determine.
 
-    W_k is complex normal with E|W|^2 = 1 / C at first, so that every frequency keeps its power.
+    W_k starts as complex normal with E|W|^2 = 1 / C, so that every frequency keeps its power.
 
     Attributes:
         channels: c, of the result.
-        modes: (m_1, m_2), the numbers of frequencies, of both signs.
+        modes: (m_1, m_2), the number of frequencies of either sign, per axis.
     """
 
     channels: int
@@ -37,10 +40,10 @@ class SpectralConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Args: x `[B, H, W, C]`, H and W even. Returns: float32 `[B, H, W, c]`."""
+        """`[B, H, W, C]` with even H and W -> float32 `[B, H, W, c]`."""
         height, width, channels = x.shape[1:]
         rows, columns = self.modes[0], self.modes[1] // 2 + 1
-        # Real numbers, for the optimiser's sake: [2, k_1, k_2, C, c], the last two of a matrix.
+        # Real and imaginary parts, since optimisers expect real parameters: [2, k_1, k_2, C, c].
         real, imaginary = self.param(
             "weights",
             nn.initializers.normal((2 * channels) ** -0.5),
@@ -48,8 +51,8 @@ class SpectralConv(nn.Module):
         )
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
 
-        # The rows of k_1 >= 0 come first in a spectrum and those of k_1 < 0 last; W_k is ordered
-        # by k_1.
+        # In a spectrum, rows with k_1 >= 0 come first and those with k_1 < 0 last. In the weights,
+        # k_1 increases.
         negative = min(rows // 2, height // 2 - 1)
         others = min(rows - rows // 2, height // 2)
         columns = min(columns, width // 2)
@@ -60,7 +63,7 @@ class SpectralConv(nn.Module):
         def times(part, weights):
             return jnp.einsum("bklC,klCc->bklc", part, weights[kept, :columns])
 
-        # Four real products: of a complex one XLA counts a quarter of the work.
+        # Four real products: XLA's cost analysis counts a quarter of a complex one's FLOPs.
         Y = jax.lax.complex(
             times(X.real, real) - times(X.imag, imaginary),
             times(X.real, imaginary) + times(X.imag, real),
@@ -72,7 +75,13 @@ class SpectralConv(nn.Module):
 
 
 class FourierLayer(nn.Module):
-    """A spectral convolution plus a bias-free 1x1 convolution of the same input."""
+    """A spectral convolution plus a bias-free dense layer on every pixel of the same input.
+
+    Attributes:
+        channels: of the result.
+        modes: of the spectral convolution.
+        dtype: of the dense layer and of the result.
+    """
 
     channels: int
     modes: tuple[int, int]
@@ -80,25 +89,28 @@ class FourierLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` with even H and W -> `[B, H, W, channels]`."""
         h = SpectralConv(self.channels, self.modes)(x).astype(self.dtype)
         return h + nn.Dense(self.channels, use_bias=False, dtype=self.dtype)(x)
 
 
 class FNO(nn.Module):
-    """The network `x -> [B, H, W, out_channels]`: a pixelwise network of two layers that lifts x to
-    `channels`, `depth` Fourier layers with GELU between, and a pixelwise one that projects.
+    """The network `x -> [B, H, W, out_channels]`.
 
-    On two grids the same function has the same result up to the frequencies that GELU makes and
-    the coarser grid does not resolve.
+    Two dense layers on every pixel lift x to `channels`. `depth` Fourier layers follow, with GELU
+    between them. Two dense layers project to `out_channels`.
+
+    The same function on two grids has the same result, except for frequencies that GELU makes and
+    that the coarser grid does not resolve.
 
     Attributes:
         out_channels: channels of the result.
-        modes: of every Fourier layer, see `SpectralConv`.
+        modes: of every Fourier layer; see `SpectralConv`.
         channels: channels between the layers.
         depth: number of Fourier layers.
-        rematerialise: recompute the Fourier layers in the backward pass, to save memory.
-        dtype: of the pixelwise computation; Fourier transforms and what is done to their
-            coefficients, the parameters and the result are float32.
+        rematerialise: saves memory: the backward pass computes the Fourier layers again.
+        dtype: of the dense layers. Spectral convolutions, the parameters and the result are
+            float32.
     """
 
     out_channels: int
@@ -113,7 +125,7 @@ class FNO(nn.Module):
         """
         Args:
             x: `[B, H, W, C]`.
-            train: whether this is training, in which no layer here behaves otherwise.
+            train: has no effect. It is here for the signature of the other generators.
 
         Returns:
             float32 `[B, H, W, out_channels]`.
@@ -124,16 +136,14 @@ class FNO(nn.Module):
         height, width = x.shape[1:3]
         if height % 2 or width % 2:
             raise ValueError(f"the sides of x must be even, not {height}x{width}")
-        layer_class = nn.remat(FourierLayer) if self.rematerialise else FourierLayer
 
         def dense(h):
             return nn.Dense(self.channels, dtype=self.dtype)(h)
 
         h = dense(_gelu(dense(x.astype(self.dtype))))
         for i in range(self.depth):
-            # Else the parameters would be named after the class, which rematerialising changes.
-            name = f"FourierLayer_{i}"
-            h = layer_class(self.channels, self.modes, self.dtype, name=name)(h)
+            layer = numbered(FourierLayer, i, self.rematerialise)
+            h = layer(self.channels, self.modes, self.dtype)(h)
             if i < self.depth - 1:
                 h = _gelu(h)
         h = _gelu(dense(h))

@@ -1,6 +1,7 @@
 """Layers that several networks use, and the folding of batch norm for inference."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -115,6 +116,26 @@ def fold_batch_norm(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -
         }
     folded = {name: fold_batch_norm(params[name], batch_stats[name]) for name in batch_stats}
     return {**params, **folded}
+
+
+def numbered(
+    layer: type[nn.Module], number: int, rematerialise: bool, static_argnums: tuple[int, ...] = ()
+) -> Callable[..., nn.Module]:
+    """A layer's constructor, with the name that Flax gives to the layer of this number.
+
+    `nn.remat` changes the name of the class, after which Flax names the parameters. With an
+    explicit name, the parameters have the same paths with and without rematerialisation.
+
+    Args:
+        layer: class of the layer.
+        number: of the layer within its parent, from 0.
+        rematerialise: whether the backward pass computes the layer's activations again.
+        static_argnums: arguments of `__call__` that are Python values; `self` is number 0.
+    """
+    name = f"{layer.__name__}_{number}"
+    if rematerialise:
+        layer = nn.remat(layer, static_argnums=static_argnums)
+    return functools.partial(layer, name=name)
 
 
 class Dropout(nn.Module):

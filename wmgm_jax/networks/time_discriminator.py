@@ -1,9 +1,9 @@
-"""The discriminator of denoising diffusion GANs, which judges a step from y_t to y_{t-1}.
+"""The discriminator of denoising diffusion GANs: is y_{t-1} a real step from y_t?
 
-Xiao et al. 2022, https://arxiv.org/abs/2112.07804. Theirs ends with the standard deviation over
-groups of images as a further channel. Here there is none: it would make the judgement of one image
-depend on its batch, and so a run on the number of devices, and R1 is the gradient of one image's
-judgement by that image.
+Xiao et al. 2022, https://arxiv.org/abs/2112.07804. Their network ends with a further channel, the
+standard deviation over groups of images. This one has no such channel. The output for one image
+would depend on the others of its batch, and a run on its number of devices. Moreover, the R1
+penalty is the gradient of one image's output with respect to that image.
 """
 
 from typing import Any
@@ -22,7 +22,13 @@ def _activation(x: jax.Array) -> jax.Array:
 
 
 class TimeBlock(nn.Module):
-    """A residual block that knows the time, and halves H and W where `stride` is 2."""
+    """A residual block with an embedding of the time.
+
+    Attributes:
+        channels: of the result.
+        stride: 2 halves H and W by means of 2x2 pixels; 1 keeps them.
+        dtype: of the computation.
+    """
 
     channels: int
     stride: int
@@ -35,21 +41,21 @@ class TimeBlock(nn.Module):
         h += nn.Dense(self.channels, dtype=self.dtype)(embedding)[:, None, None, :]
         h = _activation(h)
         if self.stride == 2:
-            h, x = (dwt2(y)[0] / 2 for y in (h, x))  # the mean of every 2x2
+            h, x = (dwt2(y)[0] / 2 for y in (h, x))  # means of 2x2 pixels
         h = Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
         x = Conv(self.channels, (1, 1), use_bias=False, dtype=self.dtype)(x)
         return (x + h) / 2**0.5
 
 
 class TimeDiscriminator(nn.Module):
-    """The network `(y_{t-1}, y_t, t) -> [B]`, one logit an image.
+    """The network `(y_{t-1}, y_t, t) -> [B]`: one logit per image.
 
     Attributes:
         channels: channels of the first layer. Every block that halves H and W doubles them, up to
-            four times as many.
-        num_blocks: residual blocks.
-        first_stride: 1 where the first block keeps H and W, as for small images; 2 where all halve.
-        embedding_size: of the time, even.
+            four times this number.
+        num_blocks: number of residual blocks.
+        first_stride: stride of the first block, 1 for small images or 2. All others have 2.
+        embedding_size: size of the time embedding, even.
         dtype: of the computation; the parameters and the result are float32.
     """
 
@@ -63,7 +69,8 @@ class TimeDiscriminator(nn.Module):
     def __call__(self, y_before: jax.Array, y: jax.Array, t: jax.Array) -> jax.Array:
         """
         Args:
-            y_before, y: y_{t-1} and y_t, `[B, H, W, C]`.
+            y_before: y_{t-1}, `[B, H, W, C]`.
+            y: y_t, `[B, H, W, C]`.
             t: `[B]`, the index of the step, from 1.
 
         Returns:

@@ -1,11 +1,12 @@
-"""The U-Net of improved diffusion (Nichol & Dhariwal 2021), the score network of every system.
+"""The U-Net of improved diffusion (Nichol & Dhariwal 2021), used as the score network.
 
-https://arxiv.org/abs/2102.09672. Residual blocks with a scale-shift embedding of the noise level,
-self-attention at chosen levels and in the middle, strided convolutions down, nearest-neighbour
-upsampling up. Sizes that do not halve evenly are rounded up on the way down and cropped on the
-way up, so that any H and W pass.
+https://arxiv.org/abs/2102.09672. The residual blocks are scaled and shifted by an embedding of the
+noise level. Self-attention is at chosen levels and in the middle. Strided convolutions halve the
+size on the way down, nearest-neighbour upsampling doubles it on the way up. Any H and W pass: odd
+sizes are rounded up on the way down and cropped on the way up.
 """
 
+import itertools
 from typing import Any
 
 import flax.linen as nn
@@ -14,11 +15,23 @@ import jax.numpy as jnp
 
 from wmgm_jax.core.random import fold_in
 from wmgm_jax.networks.convolution import Conv
-from wmgm_jax.networks.layers import Dropout, SelfAttention, group_norm, sinusoidal_embedding
+from wmgm_jax.networks.layers import Dropout, SelfAttention, group_norm, numbered
+from wmgm_jax.networks.unet_parts import (
+    residual_encoder_decoder,
+    scale_and_shift,
+    time_embedding,
+    upsample_nearest,
+)
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised convolutions; the embedding scales and shifts between them."""
+    """Two normalised convolutions; the embedding scales and shifts the second normalisation.
+
+    Attributes:
+        channels: of the result.
+        dropout: rate.
+        dtype: of the computation.
+    """
 
     channels: int
     dropout: float
@@ -26,11 +39,11 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """x `[B, H, W, C]`, embedding `[B, e]`, keys `[B]` or None -> `[B, H, W, channels]`."""
         h = nn.silu(group_norm(x.shape[-1], dtype=self.dtype)(x))
         h = Conv(self.channels, (3, 3), dtype=self.dtype)(h)
 
-        scale_shift = nn.Dense(2 * self.channels, dtype=self.dtype)(nn.silu(embedding))
-        scale, shift = jnp.split(scale_shift[:, None, None, :], 2, axis=-1)
+        scale, shift = scale_and_shift(nn.silu(embedding), self.channels, self.dtype)
         h = group_norm(self.channels, dtype=self.dtype)(h) * (1 + scale) + shift
 
         h = Dropout(self.dropout)(nn.silu(h), keys)
@@ -45,14 +58,14 @@ class UNet(nn.Module):
 
     Attributes:
         out_channels: channels of the result.
-        channels: channels at the finest level; a multiple of 4 times the heads.
+        channels: channels at the finest level; a multiple of 4 times `num_heads`.
         multipliers: channels of each level, as multiples of `channels`.
-        num_blocks: residual blocks a level on the way down; one more on the way up.
-        attention_levels: levels (0 is the finest) with attention after every block; the middle
-            always has one.
+        num_blocks: residual blocks per level on the way down; there is one more on the way up.
+        attention_levels: levels (0 is the finest) with attention after every block. The middle
+            always has attention.
         num_heads: attention heads.
         dropout: rate inside the residual blocks.
-        rematerialise: recompute the residual blocks in the backward pass, to save memory.
+        rematerialise: saves memory: the backward pass computes the residual blocks again.
         dtype: of the computation; the parameters and the result are float32.
     """
 
@@ -79,49 +92,45 @@ class UNet(nn.Module):
         Returns:
             float32 `[B, H, W, out_channels]`.
         """
-        residual_block = nn.remat(ResidualBlock) if self.rematerialise else ResidualBlock
-        num_levels = len(self.multipliers)
-        blocks_built = 0
+        embedding = time_embedding(level, self.channels, self.dtype)
+        numbers = itertools.count()
 
-        embedding = sinusoidal_embedding(level, self.channels).astype(self.dtype)
-        embedding = nn.Dense(4 * self.channels, dtype=self.dtype)(embedding)
-        embedding = nn.Dense(4 * self.channels, dtype=self.dtype)(nn.silu(embedding))
+        def residual_block(h, multiplier):
+            number = next(numbers)
+            keys = fold_in(dropout_keys, number) if self.dropout else None
+            layer = numbered(ResidualBlock, number, self.rematerialise)
+            return layer(multiplier * self.channels, self.dropout, self.dtype)(h, embedding, keys)
 
-        def block(h, multiplier, attend):
-            nonlocal blocks_built
-            keys = fold_in(dropout_keys, blocks_built) if self.dropout else None
-            # Else the parameters would be named after the class, which rematerialising changes.
-            name = f"ResidualBlock_{blocks_built}"
-            blocks_built += 1
-            h = residual_block(multiplier * self.channels, self.dropout, self.dtype, name=name)(
-                h, embedding, keys
-            )
-            return SelfAttention(self.num_heads, self.dtype)(h) if attend else h
+        def attention(h):
+            return SelfAttention(self.num_heads, self.dtype)(h)
 
-        h = Conv(self.channels, (3, 3), dtype=self.dtype)(x.astype(self.dtype))
-        skips = [h]
-        for i, multiplier in enumerate(self.multipliers):
-            for _ in range(self.num_blocks):
-                h = block(h, multiplier, i in self.attention_levels)
-                skips.append(h)
-            if i < num_levels - 1:
-                h = Conv(h.shape[-1], (3, 3), strides=2, padding=1, dtype=self.dtype)(h)
-                skips.append(h)
+        def block(h, i, is_last=False):
+            h = residual_block(h, self.multipliers[i])
+            return attention(h) if i in self.attention_levels else h
 
-        h = block(h, self.multipliers[-1], attend=True)
-        h = block(h, self.multipliers[-1], attend=False)
+        def down(h):
+            return Conv(h.shape[-1], (3, 3), strides=2, padding=1, dtype=self.dtype)(h)
 
-        for i, multiplier in reversed(list(enumerate(self.multipliers))):
-            for _ in range(self.num_blocks + 1):
-                h = jnp.concatenate([h, skips.pop()], axis=-1)
-                h = block(h, multiplier, i in self.attention_levels)
-            if i > 0:
-                height, width = skips[-1].shape[1:3]
-                h = h.repeat(2, axis=1).repeat(2, axis=2)[:, :height, :width]
-                h = Conv(h.shape[-1], (3, 3), dtype=self.dtype)(h)
+        def middle(h):
+            h = attention(residual_block(h, self.multipliers[-1]))
+            return residual_block(h, self.multipliers[-1])
 
+        def up(h, size):
+            height, width = size
+            h = upsample_nearest(h)[:, :height, :width]
+            return Conv(h.shape[-1], (3, 3), dtype=self.dtype)(h)
+
+        h = residual_encoder_decoder(
+            Conv(self.channels, (3, 3), dtype=self.dtype)(x.astype(self.dtype)),
+            len(self.multipliers),
+            self.num_blocks,
+            encoder_block=block,
+            down=down,
+            middle=middle,
+            decoder_block=block,
+            up=up,
+        )
         h = nn.silu(group_norm(self.channels, dtype=self.dtype)(h))
-        h = Conv(self.out_channels, (3, 3), kernel_init=nn.initializers.zeros)(
+        return Conv(self.out_channels, (3, 3), kernel_init=nn.initializers.zeros)(
             h.astype(jnp.float32)
         )
-        return h
