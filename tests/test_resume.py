@@ -156,7 +156,7 @@ def test_a_signal_while_the_last_step_is_measured(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
-    monkeypatch.setattr(loop.Progress, "measure", measure)
+    monkeypatch.setattr(loop.Previews, "measure", measure)
     with pytest.raises(Preempted, match="score: saved step 1"):
         loop.train(run)
     assert (tmp_path / "checkpoints" / "score" / "1").is_dir()

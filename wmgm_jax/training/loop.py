@@ -22,7 +22,7 @@ from wmgm_jax.systems.interface import Stage
 from wmgm_jax.training import parallel
 from wmgm_jax.training.callbacks import Callback, Moment, any_of, every, when_preempted
 from wmgm_jax.training.preemption import Preemption
-from wmgm_jax.training.previews import Progress
+from wmgm_jax.training.previews import Previews
 from wmgm_jax.training.reporter import Reporter
 from wmgm_jax.training.state import (
     TrainState,
@@ -75,8 +75,8 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
 
         images = opened(_batches(run, stage, first_step))
         reporter = opened(Reporter(run.workdir, name, stage, first_step))
-        progress = opened(Progress(run, name, stage, first_step))
-        callbacks = _callbacks(run, stage, reporter, progress, checkpoints)
+        previews = opened(Previews(run, name, stage, first_step))
+        callbacks = _callbacks(run, stage, reporter, previews, checkpoints)
         preemption = stack.enter_context(Preemption())
         now = Moment(first_step, is_last=False, is_preempted=False)
         for step in range(first_step, num_steps, per_call):
@@ -101,7 +101,7 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
 
 
 def _callbacks(
-    run: Run, stage: Stage, reporter: Reporter, progress: Progress, checkpoints: Checkpoints
+    run: Run, stage: Stage, reporter: Reporter, previews: Previews, checkpoints: Checkpoints
 ) -> list[Callback]:
     """What happens beside training, in this order."""
     settings, is_first_host = run.config.train, jax.process_index() == 0
@@ -110,13 +110,13 @@ def _callbacks(
         reporter.report()
 
     def measure(now: Moment, state: TrainState) -> None:
-        values = progress.measure(model_entries(stage, state)) if is_first_host else {}
+        values = previews.measure(model_entries(stage, state)) if is_first_host else {}
         reporter.measures(now.step, values)
-        progress.keep_best(now.step, values, checkpoint_trees(state)[0])
+        previews.keep_best(now.step, values, checkpoint_trees(state)[0])
 
     def preview(now: Moment, state: TrainState) -> None:
         if is_first_host:
-            progress.preview(now.step, model_entries(stage, state))
+            previews.write(now.step, model_entries(stage, state))
 
     def save(now: Moment, state: TrainState) -> None:
         checkpoints.save(now.step, *checkpoint_trees(state))

@@ -1,4 +1,4 @@
-"""What a stage has learnt so far: pictures, cheap measures, and the best checkpoint by one."""
+"""What a stage has learnt so far: pictures, quick measures, and the best checkpoint."""
 
 import functools
 from typing import Any
@@ -17,7 +17,7 @@ from wmgm_jax.runs.run import Run
 from wmgm_jax.systems.interface import Stage
 
 
-class Progress:
+class Previews:
     """Compares what a stage generates with what it should, while it trains."""
 
     def __init__(self, run: Run, name: str, stage: Stage, first_step: int):
@@ -32,7 +32,7 @@ class Progress:
         def compare(model, batch):
             return stage.generated_and_target(model, *batch)
 
-        # By devices; the numbers of previews and of measured images may ask for different ones.
+        # One a set of devices: previews and measures may take different numbers of images.
         self._compare = functools.cache(functools.partial(over_devices, compare))
         self._measure = run.config.evaluation.best_measure
         self._checkpoints = Checkpoints(run.workdir / "best" / name, keep=1)
@@ -47,7 +47,7 @@ class Progress:
             default=np.inf,
         )
 
-    def preview(self, step: int, model: Any) -> None:
+    def write(self, step: int, model: Any) -> None:
         """Writes pictures to `samples/<stage>_<step>.png`.
 
         Args:
@@ -64,7 +64,7 @@ class Progress:
         write_png(path, image_grid(shown, margin=margin))
 
     def measure(self, model: Any) -> dict[str, float]:
-        """The measures of `evaluation.quick` on validation images."""
+        """`evaluation.quick_measures` of validation images."""
         generated, true = self._pictures(model, self._run.config.evaluation.every_images)
         return quick_measures(generated, true, self._run.valid.codec, self._stage.is_paired)
 
