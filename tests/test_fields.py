@@ -19,6 +19,7 @@ from test_wmgm import random_images, tiny
 
 from wmgm_jax import data, runs, sampling
 from wmgm_jax.core.codec import IMAGES, Fields, FieldStatistics, codec_of
+from wmgm_jax.core.random import fold_in_each
 from wmgm_jax.data import array_files
 from wmgm_jax.data import arrays as array_source
 from wmgm_jax.data.array_files import ArrayFile
@@ -316,7 +317,7 @@ def test_samples_come_in_the_units_of_the_data(monkeypatch):
 
     monkeypatch.setattr(sampling.systems, "build", lambda config, dtype: Noise())
     config, key = tiny(), jax.random.key(2)
-    noise = np.asarray(Noise().make_draw(None)({}, sampling._image_keys(key, jnp.arange(19))))
+    noise = np.asarray(Noise().make_draw(None)({}, fold_in_each(key, jnp.arange(19))))
     sample_fn = sampling.make_sample_fn(config)
     images = sample_fn({"statistics": {}}, key, 19)
     np.testing.assert_allclose(images, np.clip((noise + 1) / 2, 0, 1), atol=1e-6)

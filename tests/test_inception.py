@@ -24,7 +24,7 @@ SIZES = [(32, 32), (64, 48), (299, 299), (400, 400)]
 def state_shapes():
     """The shapes of pytorch-fid's state dictionary, without its head."""
     shapes = {}
-    for name, shape in weights._shapes().items():
+    for name, shape in weights.parameter_shapes().items():
         layer, _, kind = name.replace("/", ".").rpartition(".")
         if kind == "kernel":
             shapes[f"{layer}.conv.weight"] = (shape[3], shape[2], *shape[:2])
@@ -165,7 +165,7 @@ def test_features_are_those_that_pytorch_fid_gave(params):
 def test_parameter_count():
     """Keras counts 21,768,352 without the head, of which a bias a channel in place of batch norm;
     PyTorch's batch norm has a scale as well: 21,785,568."""
-    shapes = weights._shapes()
+    shapes = weights.parameter_shapes()
     count = sum(int(np.prod(shape)) for shape in shapes.values())
     channels = sum(shape[0] for shape in shapes.values() if len(shape) == 1)
     assert (count, count + channels) == (21_768_352, 21_785_568)
@@ -243,7 +243,7 @@ SMALL = {"a/kernel": (3, 1, 2, 4), "a/bias": (4,), "b/c/kernel": (1, 1, 4, 2), "
 @pytest.fixture
 def small(monkeypatch):
     """A network of two layers; returns its state dictionary, without PyTorch's type."""
-    monkeypatch.setattr(weights, "_shapes", lambda: SMALL)
+    monkeypatch.setattr(weights, "parameter_shapes", lambda: SMALL)
     random = np.random.default_rng(0)
     return {n: random.uniform(0.5, 1, s).astype(np.float32) for n, s in state_shapes().items()}
 
@@ -324,7 +324,7 @@ MISSING = {name: array for name, array in ARRAYS.items() if name != "b/c/bias"}
     ("arrays", "match"),
     [
         (MISSING, "no 'b/c/bias'"),
-        (ARRAYS | {"d/bias": np.zeros(2, np.float32)}, "foreign 'd/bias'"),
+        (ARRAYS | {"d/bias": np.zeros(2, np.float32)}, "unknown 'd/bias'"),
         (ARRAYS | {"a/bias": np.zeros(5, np.float32)}, r"\(5,\) rather than float32 \(4,\)"),
         (ARRAYS | {"a/bias": np.zeros(4)}, "float64"),
         (ARRAYS | {"a/bias": np.array([None] * 4)}, "never unpickled"),

@@ -1,26 +1,27 @@
 """Train, sample and evaluate wavelet-domain generative models.
 
   python -m wmgm_jax.main --config=configs/colon_ihc.py
-      trains what the config's system needs, resumes by itself, and ends with a grid of samples
-      and an evaluation, all in --workdir (by default runs/colon_ihc).
+      trains all stages of the config's system. It resumes by itself, and ends with a grid of
+      samples and an evaluation. All files are in --workdir (by default runs/colon_ihc).
 
   python -m wmgm_jax.main --mode=sample --workdir=runs/colon_ihc --num_samples=1000
-      draws images from a trained run: a grid, single PNGs and an .npz under samples/; of fields
-      the .npz is in the units of the data, and the pictures are in false colours.
+      draws images from a trained run: a grid, single PNGs and an .npz in samples/. For fields, the
+      .npz is in the units of the data, and the pictures are in false colours.
 
   python -m wmgm_jax.main --mode=evaluate --workdir=runs/colon_ihc
-      measures a trained run again and writes evaluation.json and report.html.
+      evaluates a trained run again, and writes evaluation.json and report.html.
 
   python -m wmgm_jax.main --mode=evaluate --generated=DIR_OR_NPZ --reference=DIR_OR_NPZ
-      compares any images with any others, into --workdir (by default runs/<name of the former>).
+      compares images from any source. The results are in --workdir (by default runs/<name of the
+      generated images>).
 
   python -m wmgm_jax.main --mode=inspect --config=configs/afhq_cat.py
-      prints what a config builds - parameters, FLOPs, bytes - as a table, and as JSON on the last
-      line; trains nothing.
+      prints the parameters, FLOPs and bytes of a config as a table, and as JSON on the last line.
+      It trains nothing.
 
-Every setting of wmgm_jax/config/ is a flag: --config.score.num_steps=50000.
-Several hosts: start the same command on each with --coordinator=HOST:PORT --num_hosts=N
---host_index=I; on Slurm, Open MPI and TPU pods, --distributed alone.
+Each setting of wmgm_jax/config/ is a flag, for example --config.score.num_steps=50000.
+To train on several hosts, start the same command on each with --coordinator=HOST:PORT
+--num_hosts=N --host_index=I. On Slurm, Open MPI and TPU pods, --distributed is enough.
 """
 
 import logging
@@ -56,39 +57,40 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The folder of the run; by default runs/<name of the config file>."
 )
 _NUM_SAMPLES = flags.DEFINE_integer(
-    "num_samples", 64, "How many images to draw in --mode=sample.", lower_bound=1
+    "num_samples", 64, "The number of images to draw in --mode=sample.", lower_bound=1
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the images drawn in --mode=sample.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "The seed of the images in --mode=sample.", lower_bound=0)
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
     "last",
     ["last", "best"],
-    "Which checkpoint to sample or evaluate; best by config.evaluation.best_measure.",
+    "The checkpoint to sample or evaluate. The best is that by config.evaluation.best_measure.",
 )
 _GENERATED = flags.DEFINE_string(
     "generated",
     None,
-    "In --mode=evaluate, images to judge: a folder, an .npz or an .npy; by default the run's own.",
+    "In --mode=evaluate, the images to judge: a folder, an .npz or an .npy; by default, images of "
+    "the run's model.",
 )
 _REFERENCE = flags.DEFINE_string(
     "reference",
     None,
-    "In --mode=evaluate, images to compare with; by default the run's validation images.",
+    "In --mode=evaluate, the images to compare with; by default, the validation images of the run.",
 )
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Join the other hosts of a cluster that JAX can detect."
+    "distributed", False, "Join the other hosts of a cluster that JAX detects."
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of the first host, the same on all of several hosts."
+    "coordinator", None, "HOST:PORT of the first host; the same on all hosts."
 )
-_NUM_HOSTS = flags.DEFINE_integer("num_hosts", None, "How many hosts there are.")
-_HOST_INDEX = flags.DEFINE_integer("host_index", None, "Which of the hosts this is, from 0.")
+_NUM_HOSTS = flags.DEFINE_integer("num_hosts", None, "The number of hosts.")
+_HOST_INDEX = flags.DEFINE_integer("host_index", None, "The index of this host, from 0.")
 
 _log = logging.getLogger("wmgm_jax")
 
 
 def main() -> None:
-    """Runs one mode."""
+    """Runs the mode that the command line names."""
     _refuse_flags_of_other_modes()
     _join_hosts()
     {"train": _train, "sample": _sample, "evaluate": _evaluate, "inspect": _inspect}[_MODE.value]()
@@ -109,7 +111,7 @@ def _train() -> None:
         model = runs.Model(run.config, model.params, model.step)
         evaluate_model(model, run.workdir, run.train, run.valid)
     if jax.process_count() > 1:
-        # A host that left would be missed by the first when that leaves, minutes later.
+        # If a host left early, the first host would wait for it when it leaves, minutes later.
         multihost_utils.sync_global_devices("evaluated")
 
 
@@ -118,7 +120,7 @@ def _sample() -> None:
     model = _trained_model(workdir)
     images = np.concatenate(list(draw_raw(model, _NUM_SAMPLES.value, _SEED.value)))
     folder = workdir / "samples" / f"seed_{_SEED.value}"
-    # What an earlier call left must not mix with what this one draws.
+    # Images of an earlier call must not mix with those of this one.
     shutil.rmtree(folder, ignore_errors=True)
     files.write_npz(folder / "images.npz", images=images)
     settings = model.config.sampling
@@ -148,7 +150,7 @@ def _evaluate() -> None:
         )
         facts["preparation"] = image_sets.PREPARATION
     if _REFERENCE.value is not None or _CHECKPOINT.value != "last":
-        # The run's own evaluation stays.
+        # Keeps the evaluation of the run itself.
         name = Path(_REFERENCE.value or "validation").resolve().stem
         folder = workdir / "evaluations" / f"{name}_{_CHECKPOINT.value}"
     evaluate_model(model, workdir, train, reference, folder=folder, facts=facts)
@@ -174,7 +176,7 @@ def _refuse_flags_of_other_modes() -> None:
     for name, theirs in modes.items():
         if flags.FLAGS[name].present and _MODE.value not in theirs:
             raise UserError(
-                f"--{name} means nothing in --mode={_MODE.value}: it goes with "
+                f"--{name} has no effect in --mode={_MODE.value}: use it with "
                 + " and ".join(f"--mode={mode}" for mode in theirs)
             )
 
@@ -189,7 +191,7 @@ def _workdir() -> Path:
 
 
 def _trained_model(workdir: Path) -> runs.Model:
-    """The model of a run, with what the command line says of sampling and evaluation."""
+    """The model of a run, with the sampling and evaluation settings of the command line."""
     model = runs.load(workdir, checkpoint="best" if _CHECKPOINT.value == "best" else "last")
     if cli.config_path() is None:
         return model
@@ -202,9 +204,9 @@ def _trained_model(workdir: Path) -> runs.Model:
 
 
 def _compare_files(generated: str) -> None:
-    """Evaluates images against images, whatever made them."""
+    """Evaluates images against images, from any source."""
     if _REFERENCE.value is None:
-        raise UserError("--reference is missing: name the images to compare --generated with")
+        raise UserError("--reference is missing: name the images to compare with --generated")
     config = cli.given_config() if cli.config_path() is not None else base()
     cache_dir = config.data.cache_dir
     overrides = cli.config_overrides() if cli.config_path() is not None else {}
@@ -230,7 +232,7 @@ def _compare_files(generated: str) -> None:
 
 
 def _levels(shape: tuple[int, int, int], wanted: int) -> int:
-    """The most scales, up to those wanted, that the sides of an image allow."""
+    """The largest number of scales, up to `wanted`, that the sides of an image allow."""
     allowed = [k for k in range(1, wanted + 1) if not any(side % 2**k for side in shape[:2])]
     if not allowed:
         raise UserError(f"--generated has images {list(shape)}: give images with even sides")
@@ -245,7 +247,7 @@ def _join_hosts() -> None:
             jax.distributed.initialize()
         except (RuntimeError, ValueError) as error:
             raise UserError(
-                f"--distributed found no cluster ({str(error).splitlines()[0]}): give "
+                f"--distributed found no cluster ({str(error).splitlines()[0]}): set "
                 "--coordinator=HOST:PORT --num_hosts=N --host_index=I"
             ) from error
 

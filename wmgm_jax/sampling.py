@@ -1,4 +1,4 @@
-"""A trained model, and images from it."""
+"""Drawing images from a trained model."""
 
 import functools
 import itertools
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from wmgm_jax import systems
 from wmgm_jax.core.codec import codec_of
 from wmgm_jax.core.devices import BatchProgram, over_devices
+from wmgm_jax.core.random import fold_in_each
 from wmgm_jax.runs.model import Model
 from wmgm_jax.systems.interface import Sampling
 
@@ -34,26 +35,26 @@ def make_sample_fn(
     """Makes the sampler of a model: one jitted program from key to finished images.
 
     Args:
-        config: the model's.
-        num_steps: steps of the reverse process; None for the config's.
-        sampler: a key of `samplers.SAMPLERS`; None for the config's.
-        spacing: of the time grid, see `OUProcess.times`; None for the config's, or for the
-            sampler's own where that is not the config's.
+        config: of the model.
+        num_steps: steps of the reverse process; None for the number in the config.
+        sampler: a key of `samplers.SAMPLERS`; None for the one in the config.
+        spacing: of the time grid, see `OUProcess.times`. None for the one in the config, or, if
+            `sampler` is another one than in the config, for the sampler's own.
 
     Returns:
-        `sample_fn(params, key, num)` -> float32 `[num, H, W, C]` in [0, 1], or, of a model of
-        fields, in the units of its data and not clipped; num is static. Image i is a function of
-        the parameters, the key and i, whatever num is.
+        `sample_fn(params, key, num)` -> float32 `[num, H, W, C]`: images in [0, 1], or fields in
+        the units of the data, not clipped. num is static. Image i is a function of the parameters,
+        the key and i; it does not depend on num.
 
     Raises:
         ValueError: an unknown sampler or spacing, or fewer steps than one.
-        UserError: a model that is sampled in one way alone, and not in this one.
+        UserError: the model can be sampled in only one way, and not in this one.
     """
     draw = _make_draw(config, num_steps, sampler, spacing)
 
     @functools.partial(jax.jit, static_argnums=2)
     def sample_fn(params: Any, key: jax.Array, num: int) -> jax.Array:
-        return draw(params, _image_keys(key, jnp.arange(num)))
+        return draw(params, fold_in_each(key, jnp.arange(num)))
 
     return sample_fn
 
@@ -69,17 +70,17 @@ def make_batch_fn(
 
     Args:
         config, num_steps, sampler, spacing: as for `make_sample_fn`.
-        devices: each of them holds all parameters, and draws an equal share of the images.
+        devices: each holds all parameters and draws an equal share of the images.
 
     Returns:
-        `batch_fn((params, key), indices)` -> images `[b, H, W, C]` as of `make_sample_fn`, those of
-        the int32 indices `[b]`; b is a multiple of the number of devices.
+        `batch_fn((params, key), indices)` -> the images `[b, H, W, C]` of `make_sample_fn` with the
+        int32 indices `[b]`. The number of devices divides b.
     """
     draw = _make_draw(config, num_steps, sampler, spacing)
 
     def draw_share(params_and_key, indices):
         params, key = params_and_key
-        return draw(params, _image_keys(key, indices))
+        return draw(params, fold_in_each(key, indices))
 
     return over_devices(draw_share, devices)
 
@@ -93,19 +94,19 @@ def sample_batches(
     sampler: str | None = None,
     spacing: str | None = None,
 ) -> Iterator[np.ndarray]:
-    """Draws any number of images in batches that are spread over all local devices.
+    """Draws any number of images, in batches that all local devices share.
 
     Args:
-        model: a trained model; `sampling.batch_size` of its config is the size of a batch.
+        model: a trained model; its config gives the batch size in `sampling.batch_size`.
         key: as for `sample_fn`, which draws the same images.
-        num: how many.
+        num: how many images to draw.
         num_steps, sampler, spacing: see `make_sample_fn`.
 
     Yields:
-        float32 `[b, H, W, C]` as `sample_fn` returns, `num` images in all.
+        float32 `[b, H, W, C]` as from `sample_fn`, `num` images in all.
     """
     devices = jax.local_devices()
-    # The last batch is filled up, so that one program serves them all.
+    # The last batch is filled up, so that one program serves all batches.
     share = -(-min(num, model.config.sampling.batch_size) // len(devices))
     batch_size = share * len(devices)
 
@@ -119,7 +120,7 @@ def sample_batches(
     program = batch_fn.lower(shared, indices(0)).compile()
     _log.info("sampling: compiled in %.0f s", time.monotonic() - start)
     drawn = ((first, program(shared, indices(first))) for first in range(0, num, batch_size))
-    # The devices begin with a batch before the host takes the one before it.
+    # The devices start a batch before the host fetches the one before it.
     for (first, images), _ in itertools.pairwise(itertools.chain(drawn, [None])):
         yield np.asarray(images)[: num - first]
 
@@ -158,7 +159,3 @@ def _make_draw(config, num_steps, sampler, spacing):
         return codec_of(params["statistics"]).to_sample(draw(params, keys))
 
     return draw_samples
-
-
-def _image_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)

@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, files, pictures, random keys, devices, units."""
+"""What all other packages use: errors, files, pictures, codecs, moments, random keys, devices."""

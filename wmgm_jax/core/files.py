@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Writing files whole or not at all."""
 
 import contextlib
 import errno
@@ -17,14 +17,14 @@ from wmgm_jax.core.errors import UserError
 
 
 def cache_folder(cache_dir: str) -> Path:
-    """The folder of the cache: `cache_dir`, or the user's where that is empty."""
+    """The folder of the cache: `cache_dir`, or the user's cache folder if that is empty."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "wmgm_jax"
     return Path(cache_dir or default).expanduser()
 
 
 @contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` when the block ends, and not if it raises.
+    """A binary file that appears at `path` when the block ends. If the block raises, it does not.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
@@ -48,13 +48,13 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
 
 def disk_error(path: Path, error: OSError) -> UserError:
-    """What to tell the user of a file that cannot be written."""
+    """The error for a file that cannot be written."""
     advice = "free some space" if error.errno == errno.ENOSPC else "choose another folder"
     return UserError(f"cannot write {path}: {error.strerror or error}; {advice} and run again")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as indented JSON, whole or not at all; what is not finite becomes null."""
+    """Writes `value` as indented JSON, whole or not at all; NaN and infinity become null."""
     write_text(path, json.dumps(_finite(value), indent=2) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Pictures: images as uint8, in false colours, side by side, and as PNG files."""
+"""Pictures: uint8, false colours, grids, and PNG files."""
 
 from pathlib import Path
 
@@ -34,18 +34,18 @@ def false_colours(fields: np.ndarray, limit: float) -> np.ndarray:
 
 
 def enlarge(images: np.ndarray, side: int = 128) -> np.ndarray:
-    """Images `[B, H, W, C]` with every pixel repeated until the longer side reaches `side`."""
+    """Images `[B, H, W, C]` magnified by the largest whole factor that fits into `side` pixels."""
     factor = max(1, side // max(images.shape[1:3]))
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, margin: int = 2) -> np.ndarray:
-    """Images `[B, H, W, C]` side by side, row by row, on white.
+    """Arranges images `[B, H, W, C]` in rows on white.
 
     Args:
         images: uint8.
-        columns: images in a row; None for a picture about as wide as high.
-        margin: pixels between neighbours and around them.
+        columns: images in a row; None makes the picture about as wide as high.
+        margin: pixels between neighbours and around all.
 
     Returns:
         uint8 `[rows * (H + margin) + margin, columns * (W + margin) + margin, C]`.

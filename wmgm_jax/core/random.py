@@ -34,6 +34,11 @@ def fold_in(key, *data):
     return functools.reduce(fold, data, key)
 
 
+def fold_in_each(key: jax.Array, data: jax.Array) -> jax.Array:
+    """A key for each of the integers `data` `[B]`, folded into one key: `[B]` keys."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, data)
+
+
 def normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Standard normal draws of `shape` `[B, ...]`, from one key or from `[B]` keys."""
     if key.ndim == 0:

@@ -1,4 +1,4 @@
-"""Images addressed at random: where they come from, and the order in which training sees them."""
+"""Sources of images, addressed at random, and the order in which training sees the images."""
 
 from wmgm_jax.data.batches import batch_at, batches
 from wmgm_jax.data.open import open_source

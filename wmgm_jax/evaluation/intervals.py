@@ -1,4 +1,4 @@
-"""How sure a measure is."""
+"""Confidence intervals of measures."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,19 +7,19 @@ import scipy  # Its subpackages load when they are first used.
 
 SUBSETS = 10
 CONFIDENCE = 0.95
-# A measure of fewer images says more of their number than of their quality.
+# The measure of fewer images depends more on their number than on their quality.
 _SMALLEST_SUBSET = 8
 
 METHOD = (
     f"{CONFIDENCE:.0%}, Student's t over the values of {SUBSETS} disjoint subsets of the generated "
-    "images, about the value of them all"
+    "images, about the value of all of them"
 )
 
 
 def subsets(count: int) -> list[np.ndarray] | None:
-    """Indices of disjoint subsets of `count` images, or None where there are too few.
+    """Indices of disjoint subsets of `count` images, or None if there are too few images.
 
-    Every subset is spread over the whole order, in which neighbours may be alike.
+    Each subset is spread over all images, because neighbours may look alike.
     """
     if count < SUBSETS * _SMALLEST_SUBSET:
         return None
@@ -27,12 +27,12 @@ def subsets(count: int) -> list[np.ndarray] | None:
 
 
 def half_width(values: list[float]) -> float:
-    """Half of the confidence interval of a mean-like measure of all the images.
+    """Half the width of the confidence interval of a measure that behaves like a mean.
 
-    The measure of a subset of n/K images spreads sqrt(K) times as wide as that of n images.
+    The measure of n/K images varies sqrt(K) times as much as that of n images.
 
     Args:
-        values: of the measure on K disjoint subsets of equal size.
+        values: the measure of K disjoint subsets of equal size.
     """
     error = np.std(values, ddof=1) / np.sqrt(len(values))
     return float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error)
@@ -41,14 +41,14 @@ def half_width(values: list[float]) -> float:
 def measured(
     function: Callable[[np.ndarray], Mapping[str, float]], images: np.ndarray
 ) -> dict[str, dict[str, object]]:
-    """Values and confidence intervals of the measures of a set of images.
+    """Measures of a set of images, with confidence intervals.
 
     Args:
-        function: images, or features, `[N, ...]` -> values by name.
+        function: images or features `[N, ...]` -> values by name.
         images: `[N, ...]`.
 
     Returns:
-        By name: `value`, `interval` (low, high; None where there are too few images).
+        By name: `value` and `interval`, [low, high] or None if there are too few images.
     """
     values = function(images)
     parts = subsets(len(images))
@@ -62,6 +62,6 @@ def measured(
 
 
 def with_interval(value: float, values: list[float]) -> dict[str, object]:
-    """A value and its interval, from the values of subsets."""
+    """A value and its interval, from the values of K disjoint subsets."""
     margin = half_width(values)
     return {"value": value, "interval": [value - margin, value + margin]}

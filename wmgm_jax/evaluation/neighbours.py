@@ -1,4 +1,4 @@
-"""The training images nearest to generated ones: memorisation at a glance."""
+"""The training images nearest to generated ones: has the model memorised them?"""
 
 import dataclasses
 import functools
@@ -20,14 +20,14 @@ _COARSE = 16
 
 @dataclasses.dataclass(frozen=True)
 class Neighbours:
-    """Samples and what they are nearest to.
+    """Samples and their nearest training images.
 
     Attributes:
-        picture: uint8, a row a sample: the sample, then its neighbours, the nearest first.
-        nearest_distance: median distance of samples to the nearest training image.
-        nearest_distance_of_reference: the same of reference images, which no model has seen:
-            samples that are much nearer are copies.
-        space: where distances are measured.
+        picture: uint8, one row per sample: the sample, then its neighbours from the nearest on.
+        nearest_distance: the median distance of samples to their nearest training image.
+        nearest_distance_of_reference: the same for reference images, which the model was not
+            trained on. Samples that are much nearer than these are copies.
+        space: in which distances are computed, in words.
     """
 
     picture: np.ndarray
@@ -47,8 +47,8 @@ def neighbours(
     """Finds the nearest training images of a few samples.
 
     Args:
-        generated, reference, training: the images; of the last at most `features.KEPT`.
-        inception: measures distances; without it, pixels averaged down to about 16x16 do.
+        generated, reference, training: the images; at most `features.KEPT` training images.
+        inception: distances are between its features; None takes pixels averaged to about 16x16.
         cache_dir: where the features of the training images are kept.
         count: samples and reference images behind the median distances.
     """
@@ -77,17 +77,16 @@ def neighbours(
 def nearest(
     queries: np.ndarray, batches: Iterable[np.ndarray], count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest vectors of a stream, of which a batch is held at a time.
+    """Finds the nearest vectors of a stream, holding one batch at a time.
 
     Args:
         queries: `[Q, D]`.
-        batches: `[B, D]` each, of any and varying B.
-        count: neighbours of each query.
+        batches: `[B, D]` each; B may vary.
+        count: neighbours to find for each query.
 
     Returns:
         Euclidean distances, float64 `[Q, count]`, from the nearest on, and the places of these
-        vectors in the stream, counted over all batches, `[Q, count]`. Of vectors equally far the
-        first in the stream comes first.
+        vectors in the whole stream, `[Q, count]`. Vectors at equal distances keep their order.
 
     Raises:
         ValueError: the stream has fewer than `count` vectors.
@@ -100,7 +99,7 @@ def nearest(
         of_batch = scipy.spatial.distance.cdist(queries, batch)
         distances = np.concatenate([distances, of_batch], axis=1)
         indices = np.concatenate([indices, places], axis=1)
-        # What was kept stands before the batch, and a stable sort leaves it there.
+        # Earlier vectors come before the batch, and a stable sort keeps them there.
         order = np.argsort(distances, axis=1, kind="stable")[:, :count]
         distances, indices = (np.take_along_axis(x, order, axis=1) for x in (distances, indices))
         seen += len(batch)

@@ -21,8 +21,9 @@ class Model:
 
     Attributes:
         config: what it was trained with.
-        params: moving averages of the parameters, with batch-norm and band statistics.
-        step: steps taken, by stage.
+        params: moving averages of the parameters, batch-norm statistics, and the statistics of the
+            training set.
+        step: training steps taken, by stage.
     """
 
     config: ConfigDict
@@ -40,15 +41,15 @@ def load(
     stages: Collection[str] | None = None,
     checkpoint: Literal["last", "best"] = "last",
 ) -> Model:
-    """Reads the newest whole checkpoint of every stage of a run.
+    """Reads the newest whole checkpoint of each stage of a run.
 
     Args:
         workdir: the folder of the run.
-        stages: names of the stages to read, where a part of the model will do; None for all.
-        checkpoint: the last of every stage, or the one that measured best in training.
+        stages: names of the stages to read; None for all.
+        checkpoint: the last one of each stage, or the one with the best measure in training.
 
     Raises:
-        UserError: there is no run in `workdir`, or some stage has no checkpoint yet.
+        UserError: there is no run in `workdir`, or a stage has no checkpoint yet.
     """
     workdir = Path(workdir)
     config = read_config(workdir)

@@ -18,21 +18,21 @@ from wmgm_jax.systems.interface import Stage
 
 
 class Previews:
-    """Compares what a stage generates with what it should, while it trains."""
+    """Compares what a stage generates with what it should generate, during training."""
 
     def __init__(self, run: Run, name: str, stage: Stage, first_step: int):
         """
         Args:
             run: the run.
             name, stage: the stage.
-            first_step: the step from which the run goes on.
+            first_step: the step from which the run continues.
         """
         self._run, self._name, self._stage = run, name, stage
 
         def compare(model, batch):
             return stage.generated_and_target(model, *batch)
 
-        # One a set of devices: previews and measures may take different numbers of images.
+        # One for each set of devices: previews and measures may use different numbers of images.
         self._compare = functools.cache(functools.partial(over_devices, compare))
         self._measure = run.config.evaluation.best_measure
         self._checkpoints = Checkpoints(run.workdir / "best" / name, keep=1)
@@ -69,11 +69,11 @@ class Previews:
         return quick_measures(generated, true, self._run.valid.codec, self._stage.is_paired)
 
     def keep_best(self, step: int, values: dict[str, float], tree: Any) -> None:
-        """Saves a checkpoint to `best/<stage>` if it measures less than any before.
+        """Saves a checkpoint to `best/<stage>` if its measure is less than any before.
 
         Args:
             step: steps taken.
-            values: of `measure`, on the first host; the others wait for its word.
+            values: of `measure`, on the first host; it tells the others.
             tree: the `model` tree of a checkpoint.
         """
         value = np.float64(values.get(self._measure, np.inf))
@@ -85,6 +85,7 @@ class Previews:
             self._checkpoints.wait()
 
     def close(self) -> None:
+        """Waits until checkpoints are written."""
         self._checkpoints.close()
 
     def _pictures(self, model: Any, count: int) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ import optax
 
 from wmgm_jax.core.codec import codec_of
 from wmgm_jax.core.devices import BATCH_AXIS
+from wmgm_jax.core.random import fold_in_each
 from wmgm_jax.systems.interface import Batch, Objective, Stage
 from wmgm_jax.training.optimizer import make_optimizers
 from wmgm_jax.training.state import TrainState
@@ -83,7 +84,7 @@ def make_train_step(
     def train_step(state, images):
         place = jax.lax.axis_index(BATCH_AXIS) * len(images) + jnp.arange(len(images))
         step_key = jax.random.fold_in(jax.random.wrap_key_data(state.key_data), state.step)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(step_key, place)
+        keys = fold_in_each(step_key, place)
         images = codec_of(state.statistics).to_unit_range(images)
         batch = Batch(images, keys, state.statistics)
 

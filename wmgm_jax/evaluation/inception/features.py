@@ -1,7 +1,8 @@
 """Inception features of any number of images, in constant memory.
 
-Of a set of images only sums are kept (of the whole and of disjoint subsets of it) and the features
-of at most `KEPT` images, spread over the set. 50,000 images of 128x128 never lie in memory at once.
+For a set of images, only moments are kept (of the whole set and of disjoint subsets of it) and the
+features of at most `KEPT` images, spread over the set. So 50,000 images of 128x128 are never in
+memory at once.
 """
 
 import dataclasses
@@ -35,15 +36,15 @@ PREPROCESSING = (
     "not aligned; Inception-v3 pool3, 2048 features, float32"
 )
 
-_VERSION = 1  # To be raised whenever the same images would give other features.
+_VERSION = 1  # Raise it whenever the same images would give other features.
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSet:
-    """What is known of the features of a set of images.
+    """Moments and samples of the features of a set of images.
 
     Attributes:
-        moments: of the disjoint subsets that make up the set, or of the set alone.
+        moments: of disjoint subsets that together are the set, or of the set alone.
         kept: float32 `[min(N, KEPT), D]`, features of images spread over the set.
     """
 
@@ -74,8 +75,8 @@ class Inception:
         """
         Args:
             params: of `InceptionV3`.
-            weights_sha256: their digest.
-            batch_size: images at a time over all devices; rounded up to a multiple of them.
+            weights_sha256: the digest of the weights.
+            batch_size: images at a time on all devices; rounded up to a multiple of their number.
             apply: (params, uint8 `[B, H, W, C]`) -> features `[B, D]`.
         """
         devices = jax.local_devices()
@@ -85,7 +86,7 @@ class Inception:
         self._params = self._apply.share(params)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """uint8 `[N, H, W, C]` -> float32 `[N, 2048]`."""
+        """The features of uint8 images: `[N, H, W, C]` -> float32 `[N, 2048]`."""
         return np.concatenate([rows for _, rows in self._stream(data.from_array(images))])
 
     def feature_set(self, source: data.Source, by_subset: bool) -> FeatureSet:
@@ -93,7 +94,7 @@ class Inception:
 
         Args:
             source: the images.
-            by_subset: whether to keep the moments of `intervals.subsets` apart.
+            by_subset: whether to keep separate moments for each of `intervals.subsets`.
         """
         count = len(source)
         parts = intervals.subsets(count) if by_subset else None
@@ -114,18 +115,18 @@ class Inception:
         return FeatureSet([moments[part] for part in sorted(moments)], np.concatenate(kept))
 
     def cached_feature_set(self, source: data.Source, cache_dir: Path) -> FeatureSet:
-        """`feature_set`, not by subset, read from a file where these images are known.
+        """`feature_set` of the whole set, read from a file if there is one for these images.
 
         Args:
             source: the images.
-            cache_dir: a folder of files keyed by the images, the weights and the settings.
+            cache_dir: the folder of these files, named by a digest of images, weights and settings.
         """
         path = cache_dir / f"features_{self._digest(source)}.npz"
         try:
             return _read(path)
         except FileNotFoundError:
             pass
-        except Exception as error:  # Whatever is wrong with the file, computing again is the cure.
+        except Exception as error:  # Whatever is wrong with the file, computing again helps.
             _log.warning("%s is damaged (%s): computing again", path, type(error).__name__)
         features = self.feature_set(source, by_subset=False)
         files.write_npz(
@@ -141,10 +142,10 @@ class Inception:
         return -(-len(source) // self._batch_size)
 
     def _stream(self, source: data.Source) -> Iterator[tuple[int, np.ndarray]]:
-        """(place of the first image, features) of batches; the devices work one batch ahead."""
+        """(place of the first image, features) of each batch; the devices work one batch ahead."""
         pending: tuple[int, jax.Array] | None = None
         for first in range(0, len(source), self._batch_size):
-            # The last batch is filled up, so that one program serves them all.
+            # The last batch is filled up, so that one program serves all batches.
             indices = np.arange(first, first + self._batch_size)
             images = source.take(np.minimum(indices, len(source) - 1))
             rows = self._apply(self._params, images)

@@ -1,10 +1,10 @@
-"""Inception-v3 as the Frechet inception distance uses it: images to 2048 features.
+"""Inception-v3 as the Fréchet inception distance uses it: from images to 2048 features.
 
-Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, in the variant of the TensorFlow graph of
-December 2015 that Heusel et al. 2017, https://arxiv.org/abs/1706.08500, measure with and that
-https://github.com/mseitzer/pytorch-fid carries: average pools do not count the padding, and the
-last block pools by the maximum. Layers have the names of that package. For inference alone: the
-batch norm of every convolution is folded into its kernel and bias.
+Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, in the variant of December 2015 that Heusel
+et al. 2017, https://arxiv.org/abs/1706.08500, use, and https://github.com/mseitzer/pytorch-fid too:
+average pools do not count the padding, and the last block pools by the maximum. Layers have the
+names of that package. The network is for inference alone: the batch norm of each convolution is
+folded into its kernel and bias.
 """
 
 import flax.linen as nn
@@ -22,9 +22,9 @@ def to_rgb(images: jax.Array) -> jax.Array:
 
 
 def resize(images: jax.Array) -> jax.Array:
-    """Images brought to 299x299 by bilinear interpolation that does not smooth what it shrinks.
+    """Images resized to 299x299 by bilinear interpolation, without antialiasing.
 
-    The pixels are squares and their values stand at their centres, as with
+    Pixel values are at pixel centres, as with
     `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
 
     Args:
@@ -38,14 +38,14 @@ def resize(images: jax.Array) -> jax.Array:
 
 
 def _interpolation(length: int) -> np.ndarray:
-    """The matrix `[299, length]` that interpolates a line of pixels."""
+    """The matrix `[299, length]` that interpolates one line of pixels."""
     centres = (np.arange(SIDE) + 0.5) * length / SIDE - 0.5
-    centres = centres.clip(0, length - 1)  # beyond the outermost centres nothing changes
+    centres = centres.clip(0, length - 1)  # constant beyond the outermost centres
     return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(length)))
 
 
 def average_pool(x: jax.Array) -> jax.Array:
-    """Means over 3x3 neighbourhoods, `[B, H, W, C] -> [B, H, W, C]`, of what is inside alone."""
+    """Means over 3x3 neighbourhoods without the padding, `[B, H, W, C] -> [B, H, W, C]`."""
     return nn.avg_pool(x, (3, 3), padding="SAME", count_include_pad=False)
 
 
@@ -168,10 +168,10 @@ class InceptionV3(nn.Module):
     def __call__(self, images: jax.Array) -> jax.Array:
         """
         Args:
-            images: float32 `[B, H, W, 3]` in [-1, 1], of any size, which is brought to 299x299.
+            images: float32 `[B, H, W, 3]` in [-1, 1], of any size; they are resized to 299x299.
 
         Returns:
-            float32 `[B, 2048]`, none negative.
+            float32 `[B, 2048]`, not negative.
         """
         h = _conv(resize(images), 32, (3, 3), "Conv2d_1a_3x3", 2, "VALID")
         h = _conv(h, 32, (3, 3), "Conv2d_2a_3x3", padding="VALID")

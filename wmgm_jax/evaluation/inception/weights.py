@@ -1,13 +1,13 @@
-"""Weights of the Inception network that the Frechet inception distance is measured with.
+"""Weights of the Inception network of the Fréchet inception distance.
 
   python -m wmgm_jax.evaluation.inception.weights SOURCE.pth TARGET.npz
 
-converts a state dictionary of pytorch-fid into the arrays of the network of this project. Only
-the conversion needs PyTorch; the .npz is then used with
+converts a state dictionary of pytorch-fid to the arrays of this project's network. Only the
+conversion needs PyTorch. Then use the .npz with
 
   --config=FILE --config.evaluation.inception_weights=TARGET.npz
 
-Without that flag the public weights are downloaded and converted into the user's cache.
+Without that flag, the public weights are downloaded and converted into the user's cache.
 """
 
 import argparse
@@ -36,14 +36,14 @@ URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
     "pt_inception-2015-12-05-6726825d.pth"
 )
-# The release states only the first eight digits, in the name of the file. The others are what
-# users of the same file have published, as torch-fidelity mirrors it:
+# The release states only the first eight digits, in the file's name. The others are those that
+# torch-fidelity publishes for its copy of the file:
 # https://github.com/toshas/torch-fidelity/releases/tag/v0.2.0
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 _TIMEOUT = 60  # seconds without an answer
 _EPSILON = 1e-3  # of the batch norms
-_CACHE_ADVICE = "make room, or set --config.data.cache_dir to another folder"
+_CACHE_ADVICE = "free some space, or set --config.data.cache_dir to another folder"
 _FLAG = "--config.evaluation.inception_weights"
 _COMMAND = "python -m wmgm_jax.evaluation.inception.weights"
 
@@ -59,25 +59,25 @@ def load(path: str, cache_dir: str = "") -> tuple[Any, str]:
         cache_dir: where the public weights are kept; "" for the user's cache directory.
 
     Returns:
-        The tree of float32 parameters, and the SHA-256 of the weights in hexadecimal digits: that
-        of the `.pth`, also where a `.npz` was converted from it; of an `.npz` that does not tell,
-        its own.
+        The tree of float32 parameters, and the SHA-256 of the weights in hexadecimal digits. It is
+        that of the `.pth`, also for an `.npz` that was converted from one; an `.npz` that does not
+        record it has its own.
 
     Raises:
-        UserError: the file is missing, damaged or of another kind, or PyTorch or the network are
-            needed and missing.
+        UserError: the file is missing, damaged or of another kind; or PyTorch or a network
+            connection is needed and missing.
     """
     return _load_file(path) if path else _load_public(cache_dir)
 
 
 def convert(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The parameters of `InceptionV3` from the state dictionary of pytorch-fid's network.
+    """Converts the state dictionary of pytorch-fid's network to parameters of `InceptionV3`.
 
-    Every batch norm is folded into the convolution before it, in float64: with s = weight /
+    Each batch norm is folded into the convolution before it, in float64: with s = weight /
     sqrt(running_var + 1e-3), the kernel is multiplied by s and the bias is bias - s running_mean.
 
     Args:
-        state: arrays by name, such as `Mixed_5b.branch1x1.conv.weight` `[out, in, H, W]`; entries
+        state: arrays by name, such as `Mixed_5b.branch1x1.conv.weight` `[out, in, H, W]`. Entries
             that the features do not need, such as the head, are ignored.
 
     Returns:
@@ -87,7 +87,7 @@ def convert(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
         ValueError: an entry is missing or has another shape.
     """
     arrays = {}
-    for layer in sorted({name.rpartition("/")[0] for name in _shapes()}):
+    for layer in sorted({name.rpartition("/")[0] for name in parameter_shapes()}):
         prefix = layer.replace("/", ".")
         names = ["conv.weight", *(f"bn.{n}" for n in ("weight", "bias", "running_mean"))]
         names = [f"{prefix}.{name}" for name in (*names, "bn.running_var")]
@@ -102,7 +102,7 @@ def convert(state: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def save(path: Path, params: Any, digest: str) -> None:
-    """Writes parameters, and the SHA-256 of the file they come from, as a `.npz` for `load`.
+    """Writes parameters and the SHA-256 of the file they come from, as an `.npz` for `load`.
 
     Raises:
         UserError: the file cannot be written.
@@ -114,7 +114,7 @@ def save(path: Path, params: Any, digest: str) -> None:
 
 
 @functools.cache
-def _shapes() -> dict[str, tuple[int, ...]]:
+def parameter_shapes() -> dict[str, tuple[int, ...]]:
     """The shapes of the network's parameters, by names such as `Mixed_5b/branch1x1/kernel`."""
     image = jax.ShapeDtypeStruct((1, 1, 1, 3), jnp.float32)
     params = jax.eval_shape(InceptionV3().init, jax.random.key(0), image)["params"]
@@ -123,10 +123,10 @@ def _shapes() -> dict[str, tuple[int, ...]]:
 
 
 def _tree(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The tree of parameters of these names; a ValueError if they are not all, and no others."""
-    shapes = _shapes()
+    """The tree of parameters, of the right names and shapes, or a ValueError."""
+    shapes = parameter_shapes()
     if odd := sorted(arrays.keys() ^ shapes.keys()):
-        raise ValueError(f"it has {'no' if odd[0] in shapes else 'a foreign'} {odd[0]!r}")
+        raise ValueError(f"it has {'no' if odd[0] in shapes else 'an unknown'} {odd[0]!r}")
     for name, array in arrays.items():
         if array.dtype != np.float32 or array.shape != shapes[name]:
             found, expected = f"{array.dtype} {array.shape}", f"float32 {shapes[name]}"
@@ -139,8 +139,8 @@ def _load_file(path: str) -> tuple[Any, str]:
     readers = {".npz": _read_npz, ".pth": _read_pth}
     if file.suffix not in readers or not file.is_file():
         raise UserError(
-            f"weights of the Inception network: {path!r} is not a .npz or .pth file; name one that "
-            f"exists, such as {URL} downloaded"
+            f"weights of the Inception network: {path!r} is not an existing .npz or .pth file; "
+            f"download {URL} and name that"
         )
     return readers[file.suffix](file)
 
@@ -152,10 +152,10 @@ def _read_npz(path: Path) -> tuple[Any, str]:
         stored = arrays.pop("sha256", None)
         digest = _digest(path) if stored is None else str(stored.item())
         params = _tree(arrays)
-    except Exception as error:  # NumPy has many for a file that is no archive or a damaged one.
+    except Exception as error:  # Damaged files make NumPy raise almost anything.
         raise UserError(
             f"{str(path)!r} has no weights of the Inception network ({one_line(error)}): make it "
-            f"anew with {_COMMAND} SOURCE.pth TARGET.npz"
+            f"again with {_COMMAND} SOURCE.pth TARGET.npz"
         ) from error
     return params, digest
 
@@ -165,7 +165,7 @@ def _read_pth(path: Path) -> tuple[Any, str]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         params = convert({name: value.detach().numpy() for name, value in state.items()})
-    except Exception as error:  # PyTorch has many for a damaged or a foreign file.
+    except Exception as error:  # Damaged files make PyTorch raise almost anything.
         raise UserError(
             f"{str(path)!r} has no weights of pytorch-fid's Inception network "
             f"({one_line(error)}): download {URL}"
@@ -175,13 +175,13 @@ def _read_pth(path: Path) -> tuple[Any, str]:
 
 def _import_torch(path: Path) -> ModuleType:
     try:
-        # Large, and of use only here. Of an extra.
+        # Large, and needed only here. Of an extra.
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(
-            f"the Inception weights ({path.name}) take PyTorch, once: pip install torch, or "
-            f"convert {URL} elsewhere with {_COMMAND} SOURCE.pth TARGET.npz and set "
-            f"{_FLAG}=TARGET.npz"
+            f"to convert the Inception weights ({path.name}) once, PyTorch is needed: pip install "
+            f"torch, or convert {URL} on another machine with {_COMMAND} SOURCE.pth TARGET.npz and "
+            f"set {_FLAG}=TARGET.npz"
         ) from error
     return torch
 
@@ -196,7 +196,7 @@ def _load_public(cache_dir: str) -> tuple[Any, str]:
                 return params, digest
         except UserError as error:
             _log.warning("converting the weights again: %s", error)
-    _import_torch(source)  # Or the download would be for nothing.
+    _import_torch(source)  # Before the download, which would be useless without it.
     if not source.is_file() or _digest(source) != SHA256:
         content = _download(source)
         with _writing(source, _CACHE_ADVICE), files.atomic_writer(source) as file:
@@ -208,9 +208,9 @@ def _load_public(cache_dir: str) -> tuple[Any, str]:
 
 
 def _download(target: Path) -> bytes:
-    """The public weights, whose digest is right."""
+    """Downloads the public weights and checks their digest."""
     _log.info("downloading %s to %s", URL, target)
-    instead = f"download {URL} with other means to {target}, or anywhere and set {_FLAG}=PATH"
+    instead = f"download {URL} yourself to {target}, or to any PATH and set {_FLAG}=PATH"
     try:
         with urllib.request.urlopen(URL, timeout=_TIMEOUT) as response:
             content = response.read()
@@ -221,8 +221,8 @@ def _download(target: Path) -> bytes:
         ) from error
     if (digest := hashlib.sha256(content).hexdigest()) != SHA256:
         raise UserError(
-            f"what came instead of the weights of the Inception network has {len(content)} bytes "
-            f"and the SHA-256 {digest} rather than {SHA256}: {instead}"
+            f"the download of the Inception weights is wrong: it has {len(content)} bytes and the "
+            f"SHA-256 {digest} rather than {SHA256}: {instead}"
         )
     return content
 
@@ -234,7 +234,7 @@ def _digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def _writing(path: Path, advice: str) -> Iterator[None]:
-    """Gives a file that cannot be written the advice for its place, which is not a run's folder."""
+    """Replaces the advice in the error for a file that cannot be written."""
     try:
         yield
     except UserError as error:
@@ -244,7 +244,7 @@ def _writing(path: Path, advice: str) -> Iterator[None]:
 
 
 def main() -> None:
-    """Converts one file; mistakes of the user's end in one line and exit code 2."""
+    """Converts one file. The user's mistakes give one line and exit code 2."""
     parser = argparse.ArgumentParser(
         prog=_COMMAND, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Fréchet distance between two sets of feature vectors: of Inception features, the FID.
+"""Fréchet distance between two sets of feature vectors. With Inception features it is the FID.
 
 Heusel et al. 2017, https://arxiv.org/abs/1706.08500; Eq. 79 of the paper.
 """
@@ -13,15 +13,15 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """Squared Wasserstein-2 distance of the Gaussians with these moments, Eq. 79.
 
     |mu_a - mu_b|^2 + tr(A) + tr(B) - 2 tr((A^1/2 B A^1/2)^1/2). With A = F F^T and B = G G^T the
-    last trace is the sum of the singular values of F^T G, whatever the factors. That holds for
-    singular covariances (fewer vectors than dimensions) too, and takes no square root of a matrix
-    product, whose rounding errors would weigh with the root of their size.
+    last trace is the sum of the singular values of F^T G, for any such factors. This also holds for
+    singular covariances (fewer vectors than dimensions). It needs no square root of a matrix
+    product, which would turn a rounding error into its square root.
 
     Returns:
-        At least 0, which is perfect; in squared units of the features.
+        The distance, in squared units of the features; 0 is perfect.
 
     Raises:
-        ValueError: the vectors differ in dimension, a set has a single one, or not all are finite.
+        ValueError: the vectors differ in dimension, a set has a single one, or some are not finite.
     """
     a.check_dimension(b)
     shift = a.mean - b.mean
@@ -32,9 +32,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """F `[D, rank]` with F F^T = covariance: Cholesky's, pivoted, which finds the rank by itself.
+    """F `[D, rank]` with F F^T = covariance, by pivoted Cholesky decomposition.
 
-    It stops where the rest is below D times the rounding error of the largest variance.
+    The rank is where the remainder is below D times the rounding error of the largest variance.
     """
     factor, pivots, rank, _ = scipy.linalg.lapack.dpstrf(
         np.asarray_chkfinite(covariance), lower=True

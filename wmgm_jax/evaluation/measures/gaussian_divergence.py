@@ -1,6 +1,6 @@
 """How far images and their bands are from white Gaussian noise (Eq. 74-78 and Figure 5).
 
-Images are taken for Gaussian: only the correlation of their pixels counts, not the shape of their
+Images are treated as Gaussian: only the correlation of their pixels counts, not the shape of their
 marginals.
 """
 
@@ -12,22 +12,22 @@ from wmgm_jax.evaluation.measures.marginals import named_bands
 def gaussian_divergence(coefficients: np.ndarray) -> dict[str, float]:
     """Kullback-Leibler divergence between N(0, R) and N(0, Id), R the correlation matrix.
 
-    The mean is removed and each coefficient divided by its standard deviation (Eq. 74-77; Eq. 76
-    as printed subtracts the sum of the means from each). Of the two divergences
+    The mean is removed, and each coefficient is divided by its standard deviation (Eq. 74-77).
+    Eq. 76 as printed subtracts the sum of the means from each. There are two divergences:
 
         KL(N(0, R) || N(0, Id)) = 1/2 (tr R - d - log det R) = -1/2 log det R,
         KL(N(0, Id) || N(0, R)) = 1/2 (tr R^-1 - d + log det R),
 
-    Eq. 78 is the second, which is ruled by the least eigenvalues of R; the first is what is
-    usually called the divergence from a standard Gaussian.
+    Eq. 78 is the second, which the smallest eigenvalues of R dominate. The first is usually called
+    the divergence from a standard Gaussian.
 
-    The sample correlation of N images is singular when they are fewer than the coefficients. It is
-    shrunk towards the identity with the closed-form intensity of Ledoit and Wolf 2004,
-    https://doi.org/10.1016/S0047-259X(03)00096-4, which supposes independent images. Too few
-    images make both divergences too small.
+    The sample correlation is singular if there are fewer images than coefficients. It is shrunk
+    towards the identity with the closed-form intensity of Ledoit and Wolf 2004,
+    https://doi.org/10.1016/S0047-259X(03)00096-4, which assumes independent images. With too few
+    images both divergences are too small.
 
     Args:
-        coefficients: `[N, ...]`, N at least 3. Coefficients that never vary are left out.
+        coefficients: `[N, ...]`, N at least 3. Coefficients that never vary are ignored.
 
     Returns:
         "to_gaussian" and "from_gaussian", the two divergences in nats per coefficient;
@@ -38,7 +38,7 @@ def gaussian_divergence(coefficients: np.ndarray) -> dict[str, float]:
     """
     x = _standardised(coefficients)
     count, dimensions = x.shape
-    # X X^T and X^T X have the same eigenvalues but for zeros: the smaller matrix will do.
+    # X X^T and X^T X have the same non-zero eigenvalues, so the smaller matrix is enough.
     gram = (x @ x.T if count < dimensions else x.T @ x) / count
     eigenvalues = np.zeros(dimensions)
     eigenvalues[: len(gram)] = np.maximum(np.linalg.eigvalsh(gram), 0)
@@ -66,8 +66,8 @@ def gaussian_divergences(images: np.ndarray, levels: int) -> dict[str, dict]:
         levels: the number of scales S.
 
     Returns:
-        "image", what `gaussian_divergence` returns of the pixels; "scale_1" to "scale_S", the
-        same of the bands "LL", "LH", "HL" and "HH".
+        "image", the result of `gaussian_divergence` for the pixels; "scale_1" to "scale_S", its
+        results for the bands "LL", "LH", "HL" and "HH".
     """
     tree: dict[str, dict] = {"image": gaussian_divergence(images)}
     for scale, bands in named_bands(images, levels).items():

@@ -1,7 +1,7 @@
-"""Kernel distance between two sets of feature vectors: of Inception features, the KID.
+"""Kernel distance between two sets of feature vectors. With Inception features it is the KID.
 
-Binkowski et al. 2018, https://arxiv.org/abs/1801.01401. Unlike the Fréchet distance it has no bias,
-however few the images are.
+Binkowski et al. 2018, https://arxiv.org/abs/1801.01401. Unlike the Fréchet distance, it is unbiased
+for any number of images.
 """
 
 import numpy as np
@@ -18,15 +18,15 @@ def kernel_distance(
 
     Args:
         x, y: `[N, D]` and `[M, D]`.
-        subset_size: vectors of each set that are compared at a time; at most N and M of them.
+        subset_size: vectors of each set that are compared at a time, at most N and M.
         num_subsets: random pairs of subsets, drawn without replacement within a subset.
-        seed: of the choice of the subsets.
+        seed: of the random subsets.
 
     Returns:
-        The mean over the subsets, about 0 (of either sign) for sets of one distribution, and the
-        standard deviation (not the standard error) over the subsets, as papers report it. Subsets
-        share vectors, so the deviation over the root of their number is no error of the mean; it
-        is 0 where the subsets are the whole of both sets.
+        The mean over the subsets: about 0, of either sign, for sets of one distribution. And the
+        standard deviation over the subsets, as papers report it, not the standard error: subsets
+        share vectors, so the deviation divided by the root of their number is not the error of the
+        mean. It is 0 if the subsets are the whole sets.
 
     Raises:
         ValueError: a subset has fewer than two vectors, or there is no subset.
@@ -47,12 +47,12 @@ def kernel_distance(
 
 
 def _squared_discrepancy(x: np.ndarray, y: np.ndarray) -> float:
-    """The U-statistic of two sets `[n, D]`: within a set no vector meets itself."""
+    """The U-statistic of two sets `[n, D]`; a vector is not compared with itself."""
     count = len(x)
     within = sum(kernel.sum() - np.trace(kernel) for kernel in (_kernel(x, x), _kernel(y, y)))
     return within / (count * (count - 1)) - 2 * _kernel(x, y).mean()
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """`[n, m]`."""
+    """The kernel of each pair of vectors, `[n, m]`."""
     return (x @ y.T / x.shape[1] + 1) ** 3

@@ -1,8 +1,8 @@
-"""How the wavelet coefficients of every band are distributed, one by one.
+"""The distribution of the wavelet coefficients of each band.
 
-Detail coefficients of natural images are sparse and heavy-tailed, the coarsest low band is nearly
-Gaussian (section 3.2 of the paper): the excess kurtosis says which, the Wasserstein-1 distance how
-near one set of images comes to another.
+Detail coefficients of natural images are sparse and heavy-tailed, and the coarsest low band is
+nearly Gaussian (section 3.2 of the paper). The excess kurtosis says how heavy the tails are. The
+Wasserstein-1 distance says how near one set of images comes to another.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ import scipy
 
 from wmgm_jax.wavelets import pyramid
 
-# Standard deviations from the reference's mean.
+# In standard deviations from the mean of the reference.
 EDGES = np.linspace(-8, 8, 161)
 
-# A larger marginal is represented by so many of its quantiles.
+# A larger marginal is represented by this number of its quantiles.
 _QUANTILES = 2**18
 
 # A band that never varies must not be divided by zero.
@@ -25,7 +25,7 @@ _Trees = dict[str, dict[str, dict]]
 
 
 def named_bands(images: np.ndarray, levels: int) -> dict[str, dict[str, np.ndarray]]:
-    """The Haar bands of all scales by name.
+    """The Haar bands of all scales, by name.
 
     Args:
         images: floating-point `[N, H, W, C]`, H and W divisible by `2**levels`.
@@ -42,22 +42,22 @@ def named_bands(images: np.ndarray, levels: int) -> dict[str, dict[str, np.ndarr
 
 
 def marginals(images: np.ndarray, reference: np.ndarray, levels: int) -> _Trees:
-    """How the marginal distributions of the bands differ.
+    """How the marginal distributions of the bands differ between two sets of images.
 
     A marginal pools the coefficients of all positions and channels. Marginals of more than 2^18
-    coefficients are represented by their 2^18 quantiles, which leaves the distance as it is but for
-    the outermost 2^-18 of the tails.
+    coefficients are represented by 2^18 quantiles. That changes the distance only by the outermost
+    2^-18 of the tails.
 
     Args:
-        images, reference: floating-point `[N, H, W, C]` in [-1, 1]; N may differ, and so may H
-            and W, which are divisible by `2**levels`.
+        images, reference: floating-point `[N, H, W, C]` in [-1, 1]; `2**levels` divides H and W.
+            N, H and W may differ.
         levels: the number of scales S.
 
     Returns:
         By scale ("scale_1" is the finest) and band ("LH", "HL", "HH", and "LL" of the coarsest
-        scale): "wasserstein", the Wasserstein-1 distance in units of the reference's standard
-        deviation, 0 being perfect; "kurtosis" and "kurtosis_reference", the excess kurtosis, 0
-        for a Gaussian and 3 for a Laplacian, not a number for a band that never varies.
+        scale): "wasserstein", the Wasserstein-1 distance in standard deviations of the reference,
+        where 0 is perfect; "kurtosis" and "kurtosis_reference", the excess kurtosis, which is 0 for
+        a Gaussian, 3 for a Laplacian and NaN for a band that never varies.
     """
     tree: _Trees = {}
     for scale, band, ours, theirs in _pairs(images, reference, levels):
@@ -71,10 +71,10 @@ def marginals(images: np.ndarray, reference: np.ndarray, levels: int) -> _Trees:
 
 
 def kurtosis(images: np.ndarray, levels: int) -> dict[str, dict[str, float]]:
-    """The excess kurtosis of the marginals of one set, as `marginals` has it of two.
+    """The excess kurtosis of the marginals of one set of images.
 
     Args:
-        images, levels: as of `marginals`.
+        images, levels: as for `marginals`.
 
     Returns:
         By scale and band.
@@ -86,16 +86,16 @@ def kurtosis(images: np.ndarray, levels: int) -> dict[str, dict[str, float]]:
 
 
 def histograms(images: np.ndarray, reference: np.ndarray, levels: int) -> _Trees:
-    """The densities of the marginals, for plots.
+    """The densities of the marginals of two sets, for plots.
 
     Args:
-        images, reference, levels: as of `marginals`.
+        images, reference, levels: as for `marginals`.
 
     Returns:
-        By scale and band, as `marginals`: "edges" of the bins `[B + 1]`, in standard deviations of
-        the reference from its mean; "density" and "density_reference" `[B]`, per standard
-        deviation. What lies beyond the edges is missing from the densities, which then sum to
-        less than one.
+        By scale and band, as for `marginals`: "edges" of the bins `[B + 1]`, in standard deviations
+        from the mean of the reference; "density" and "density_reference" `[B]`, per standard
+        deviation. Coefficients beyond the edges are not counted, so densities may integrate to less
+        than 1.
     """
     tree: _Trees = {}
     for scale, band, ours, theirs in _pairs(images, reference, levels):
@@ -115,7 +115,7 @@ def histograms(images: np.ndarray, reference: np.ndarray, levels: int) -> _Trees
 def _pairs(
     images: np.ndarray, reference: np.ndarray, levels: int
 ) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
-    """Scale, band, and its coefficients in either set."""
+    """Scale, band, and its coefficients in each of the two sets."""
     both = (_coefficients(x, levels) for x in (images, reference))
     for (scale, band, ours), (_, _, theirs) in zip(*both, strict=True):
         yield scale, band, ours, theirs
@@ -130,7 +130,7 @@ def _coefficients(images: np.ndarray, levels: int) -> Iterator[tuple[str, str, n
 
 
 def _quantiles(values: np.ndarray) -> np.ndarray:
-    """`values` `[M]`, or the quantiles (i + 1/2) / 2^18 of them where they are more."""
+    """`values` `[M]`, or their quantiles (i + 1/2) / 2^18 if M is larger than 2^18."""
     if values.size <= _QUANTILES:
         return values
     ranks = (np.arange(_QUANTILES) + 0.5) * (values.size / _QUANTILES)

@@ -1,7 +1,7 @@
 """How the power of images falls with spatial frequency.
 
 The power spectrum of natural images follows a power law (Eq. 10 of the paper, Eq. 13 of WSGM,
-https://arxiv.org/abs/2208.05003); samples that are too smooth or too noisy leave it.
+https://arxiv.org/abs/2208.05003). Samples that are too smooth or too noisy deviate from it.
 """
 
 import numpy as np
@@ -9,22 +9,22 @@ import scipy
 
 _IMAGES_AT_A_TIME = 128
 
-# What rounding to 8 bits adds to every frequency, of images in [-1, 1]: uint8 files tell nothing
-# below it, and without a floor a constant image would be infinitely wrong.
+# The power that rounding to 8 bits adds to each frequency of images in [-1, 1]. uint8 files hold no
+# information below it, and without a floor the error of a constant image would be infinite.
 _ROUNDING_POWER = (1 / 127.5) ** 2 / 12
 
 
 def power_spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean power of the frequencies in rings of integer radius, without windowing.
+    """Mean power of the frequencies in rings of integer radius, without a window function.
 
-    The power of a frequency is |X|^2 / (H W), X being the unnormalised discrete Fourier transform,
-    averaged over images and channels. Averaged over all H W frequencies it is the mean square of
-    the pixels (Parseval); white noise has its variance everywhere.
+    The power of a frequency is |X|^2 / (H W), averaged over images and channels, where X is the
+    unnormalised discrete Fourier transform. Its average over all H W frequencies is the mean square
+    of the pixels (Parseval). The power of white noise is its variance at each frequency.
 
-    Radii are counted in cycles per shorter side, so that frequency is the same number of cycles
-    per pixel in every direction. The mean of each image (radius 0) is left out, and so are, of
-    images that are not square, other frequencies with a radius up to 1/2, and the corners
-    beyond the shorter side's Nyquist frequency.
+    Radii are in cycles per shorter side, so that a radius is the same number of cycles per pixel in
+    each direction. The rings leave out the mean of each image (radius 0), other frequencies of
+    images that are not square with a radius up to 1/2, and the corners beyond the Nyquist frequency
+    of the shorter side.
 
     Args:
         images: floating-point `[N, H, W, C]` in [-1, 1].
@@ -46,11 +46,11 @@ def power_spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spectrum_error(images: np.ndarray, reference: np.ndarray) -> float:
-    """How far a power spectrum is from another: root mean square over the rings, in decibels.
+    """The difference of two power spectra in decibels, root mean square over the rings.
 
-    Every ring counts alike, however few frequencies it holds: 10 dB is a factor of ten in power
-    on every ring, whether too much or too little. Power below that of rounding to 8 bits is taken
-    for that.
+    All rings have the same weight, however few frequencies they hold. 10 dB is ten times too much
+    or too little power on each ring. Power below that of rounding to 8 bits counts as that of
+    rounding.
 
     Args:
         images, reference: floating-point `[N, H, W, C]` in [-1, 1]; N may differ.

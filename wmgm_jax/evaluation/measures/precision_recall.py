@@ -1,7 +1,8 @@
 """Improved precision and recall: how many samples look real, how much of the real is sampled.
 
-Kynkaanniemi et al. 2019, https://arxiv.org/abs/1904.06991. A set of feature vectors stands for the
-union of the balls about its vectors, each as wide as the distance to the k-th nearest other one.
+Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991. A set of feature vectors represents the
+union of the balls about its vectors. The radius of a ball is the distance to the k-th nearest other
+vector of the set.
 """
 
 from collections.abc import Iterator
@@ -18,16 +19,16 @@ def precision_recall(
 
     Args:
         generated: `[N, D]`.
-        reference: `[M, D]`; equal numbers of both make the two values comparable.
-        k: the neighbour that a ball reaches. The vector itself is not one; its duplicates are, so
-            a ball may have radius 0, and holds just the duplicates then.
+        reference: `[M, D]`; the two values are comparable if N = M.
+        k: the neighbour that a ball reaches. A duplicate of the vector counts as a neighbour, so a
+            ball may have radius 0, and then holds only the duplicates.
 
     Returns:
-        The fraction of `generated` in the balls of `reference`, and of `reference` in those of
-        `generated`. The borders belong to the balls.
+        The fraction of `generated` in the balls of `reference`, and the fraction of `reference` in
+        the balls of `generated`. Balls include their borders.
 
     Raises:
-        ValueError: k is not positive, or a set has no more than k vectors.
+        ValueError: k is not positive, or a set has at most k vectors.
     """
     if not 0 < k < min(len(generated), len(reference)):
         raise ValueError(
@@ -54,11 +55,11 @@ def _squared_radii(x: np.ndarray, k: int) -> np.ndarray:
 
 
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some rows of x at a time, for memory's sake, and their distances to all of y, `[rows, M]`.
+    """A few rows of x at a time, to save memory, and their distances to all of y, `[rows, M]`.
 
-    They come from products of matrices, which take a sixth of the time of scipy's `cdist` on two
-    cores, and less on more. What is within the rounding error of the products is 0, so that
-    duplicates are at distance 0 exactly.
+    Matrix products take a sixth of the time of scipy's `cdist` on two cores, and less on more.
+    Distances within the rounding error of the products are set to 0, so that duplicates are at
+    distance 0 exactly.
     """
     x_norms, y_norms = (np.einsum("nd,nd->n", z, z) for z in (x, y))
     rounding = 2 * x.shape[1] * np.finfo(np.float64).eps

@@ -1,10 +1,9 @@
 """Sliced Wasserstein distance between patches of two sets of images, at several scales.
 
-Karras et al. 2018, section 5, https://arxiv.org/abs/1710.10196: patches of 7x7 pixels (smaller
-where the image is) of every level of a
-Laplacian pyramid, compared along random directions. They standardise the patches of either set by
-its own mean and deviation, which hides an error of colour or contrast; here both are standardised
-by those of the reference.
+Karras et al. 2018, section 5, https://arxiv.org/abs/1710.10196: patches of 7x7 pixels (smaller in
+smaller images) of each level of a Laplacian pyramid are compared along random directions. Karras et
+al. standardise the patches of each set by its own mean and deviation, which hides errors of colour
+and contrast. Here both sets are standardised by the mean and deviation of the reference.
 """
 
 import numpy as np
@@ -21,14 +20,14 @@ _BINOMIAL = np.array([1, 4, 6, 4, 1]) / 16
 def sliced_wasserstein(
     images: np.ndarray, reference: np.ndarray, seed: int = 0
 ) -> dict[str, float]:
-    """The distance per level and its mean, in units of the reference's standard deviations.
+    """The distance at each level and its mean, in standard deviations of the reference.
 
     Args:
-        images, reference: `[N, H, W, C]` and `[M, H, W, C]`, in any range, the same for both.
-        seed: of the choice of patches and directions.
+        images, reference: `[N, H, W, C]` and `[M, H, W, C]`, both in the same range.
+        seed: of the random patches and directions.
 
     Returns:
-        By the height of the level ("64", "32", "16", ...) and "mean"; 0 is perfect.
+        By the height of the level ("64", "32", "16", ...), and "mean"; 0 is perfect.
 
     Raises:
         ValueError: the images of the two sets differ in shape.
@@ -43,7 +42,7 @@ def sliced_wasserstein(
         ours, theirs = (_patches(x, count, random) for x in (level, reference_level))
         mean = theirs.mean((0, 1, 2), keepdims=True)
         std = theirs.std((0, 1, 2), keepdims=True)
-        # A channel that never varies, but for rounding, has no scale but that of the others.
+        # A channel that varies only by rounding takes the scale of the others.
         spread = np.ptp(theirs, (0, 1, 2), keepdims=True)
         std = np.where(spread > 1e-5 * spread.max(), std, std.max() + 1e-8)
         ours, theirs = (((x - mean) / std).reshape(len(x), -1) for x in (ours, theirs))
@@ -52,13 +51,13 @@ def sliced_wasserstein(
 
 
 def laplacian_pyramid(images: np.ndarray) -> list[np.ndarray]:
-    """Band-pass levels from the finest to the coarsest, the last one low-pass.
+    """A Laplacian pyramid: band-pass levels from the finest on, and a low-pass level at the end.
 
     Args:
         images: `[N, H, W, C]`.
 
     Returns:
-        float32 `[N, h, w, C]` each, halving as long as the smaller side stays at 16 or above.
+        float32 `[N, h, w, C]` each. Sides are halved while they are even and at least 32.
     """
     level = images.astype(np.float32)
     pyramid = []
@@ -78,7 +77,7 @@ def _blur(x: np.ndarray) -> np.ndarray:
 
 
 def _patches(level: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Patches at random places of images in turn, `[count, size, size, C]`."""
+    """Patches at random places, equally many of each image, `[count, size, size, C]`."""
     height, width = level.shape[1:3]
     size = min(PATCH, height, width)
     windows = np.lib.stride_tricks.sliding_window_view(level, (size, size), axis=(1, 2))
@@ -89,7 +88,7 @@ def _patches(level: np.ndarray, count: int, random: np.random.Generator) -> np.n
 
 
 def _sliced_distance(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> float:
-    """Mean over random directions of the Wasserstein-1 distance of projections, `[M, D]` each."""
+    """The Wasserstein-1 distance of projections of x and y, `[M, D]`, averaged over directions."""
     directions = random.standard_normal((x.shape[1], DIRECTIONS)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=0)
     x, y = (np.sort(points @ directions, axis=0) for points in (x, y))

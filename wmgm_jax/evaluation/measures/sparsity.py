@@ -1,4 +1,4 @@
-"""How many detail coefficients are next to nothing (Eq. 62 and Figure 6 of the paper)."""
+"""The share of detail coefficients that are nearly 0 (Eq. 62 and Figure 6 of the paper)."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from wmgm_jax.wavelets import pyramid
 
-# Sums of 8-bit values that cancel leave a rounding error, which is not to be taken for a detail.
-# The least true detail at scale k is 2^-k / 255.
+# Sums of 8-bit values that cancel leave a rounding error, which must not count as a detail. The
+# smallest true detail at scale k is 2^-k / 255.
 _ROUNDING_ERROR = 1e-5
 
 
 def sparsity(images: np.ndarray, levels: int, thresholds: Sequence[float]) -> np.ndarray:
-    """The share of detail coefficients with |x_H| <= t, at every scale.
+    """The share of detail coefficients with |x_H| <= t, at each scale.
 
-    Eq. 62 is printed without the absolute value and divides by L^2; this counts magnitudes and
-    divides by the number of coefficients. The paper leaves the range of its images open but calls
-    it non-negative (appendix I.1), so that thresholds are taken in units of the whole range: they
-    apply to the orthonormal coefficients of images in [0, 1].
+    Eq. 62 as printed has no absolute value and divides by L^2. This function uses magnitudes and
+    divides by the number of coefficients. The paper does not give the range of its images but calls
+    it non-negative (appendix I.1). So thresholds are in units of the whole range: they apply to the
+    orthonormal coefficients of images in [0, 1].
 
     Args:
         images: floating-point `[N, H, W, C]` in [-1, 1], H and W divisible by `2**levels`.

@@ -1,4 +1,4 @@
-"""What the figures share: their look, and how they reach the disk."""
+"""The look of figures, and how they are written."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,20 +25,20 @@ matplotlib.rcParams.update(
 
 
 def rows_of_images(rows: Mapping[str, np.ndarray]) -> Figure:
-    """Images in rows, each under the name at its left, enlarged without smoothing.
+    """Images in rows, with the name of each row on its left, enlarged without smoothing.
 
     Args:
-        rows: uint8 `[N, H, W, C]` by name, all of one shape.
+        rows: uint8 `[N, H, W, C]` by name, all of the same shape.
     """
     images = enlarge(np.concatenate(list(rows.values())))
     picture = image_grid(images, columns=len(images) // len(rows))
     (height, width, channels), dpi = picture.shape, matplotlib.rcParams["savefig.dpi"]
     size = matplotlib.rcParams["font.size"]
     widths = [TextPath((0, 0), name, size=size).get_extents().width for name in rows]
-    # Points are 1/72 of an inch; a letter's width of space at either end.
+    # A point is 1/72 of an inch; there is one letter's width of space on each side.
     margin = round((max(widths) + 2 * size) * dpi / 72)
     figure = Figure(figsize=((margin + width) / dpi, height / dpi))
-    # One pixel of the picture is one of the file.
+    # One pixel of the picture is one pixel of the file.
     axes = figure.add_axes((margin / (margin + width), 0, width / (margin + width), 1))
     axes.imshow(picture.repeat(3 // channels, axis=2), interpolation="nearest")
     axes.set_yticks((np.arange(len(rows)) + 0.5) * height / len(rows), list(rows))
@@ -49,6 +49,6 @@ def rows_of_images(rows: Mapping[str, np.ndarray]) -> Figure:
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Writes a PNG, whole or not at all, the same to the byte on every run."""
+    """Writes a PNG, whole or not at all. The same figure gives the same bytes."""
     with files.atomic_writer(path) as file:
         figure.savefig(file, format="png", metadata={"Software": None})

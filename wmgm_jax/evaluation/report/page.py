@@ -1,4 +1,4 @@
-"""`report.html`: one page that opens from disk, with every picture and style inside it."""
+"""The HTML of `report.html`: one page that contains all its pictures and styles."""
 
 import base64
 import io
@@ -30,11 +30,11 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px; }
 
 
 def page(title: str, facts: str, sections: Sequence[tuple[str, str]]) -> str:
-    """The whole document.
+    """The whole page.
 
     Args:
         title, facts: plain text.
-        sections: (plain heading, HTML of the body).
+        sections: (heading in plain text, HTML of the body).
     """
     body = "".join(f"<section><h2>{escape(head)}</h2>{html}</section>" for head, html in sections)
     return (
@@ -46,11 +46,12 @@ def page(title: str, facts: str, sections: Sequence[tuple[str, str]]) -> str:
 
 
 def paragraph(text: str) -> str:
+    """A paragraph of plain text."""
     return f"<p>{escape(text)}</p>"
 
 
 def picture(image: np.ndarray, text: str) -> str:
-    """A uint8 image `[H, W, C]`, with a text for those who cannot see it."""
+    """A uint8 image `[H, W, C]` as PNG, with an alternative text."""
     data = io.BytesIO()
     Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(data, "PNG")
     encoded = base64.b64encode(data.getvalue()).decode()
@@ -74,7 +75,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def measures_table(measures: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> str:
-    """A row a measure, for the names in `labels`."""
+    """A table with a row for each measure that is in `labels`."""
     rows = []
     for name, label in labels.items():
         if name not in measures:
@@ -95,6 +96,6 @@ def measures_table(measures: Mapping[str, Mapping[str, Any]], labels: Mapping[st
 
 
 def folded(label: str, tree: object) -> str:
-    """JSON that unfolds at a click."""
+    """JSON that unfolds at a click on the label."""
     text = escape(json.dumps(tree, indent=2))
     return f"<details><summary>{escape(label)}</summary><pre>{text}</pre></details>"

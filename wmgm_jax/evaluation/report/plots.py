@@ -1,4 +1,4 @@
-"""The curves of the report, each a matplotlib figure."""
+"""The curves of the report, as matplotlib figures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from wmgm_jax.core.codec import Codec
 from wmgm_jax.evaluation.measures.marginals import histograms
 from wmgm_jax.evaluation.measures.power_spectrum import power_spectrum
 
-# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/: told apart with any kind of colour vision.
+# Okabe and Ito 2008, https://jfly.uni-koeln.de/color/: distinct for all kinds of colour vision.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
     "#0072B2",
     "#E69F00",
@@ -21,7 +21,7 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = (
     "#CC79A7",
     "#56B4E9",
 )
-# In the order of every legend.
+# In the order of the legends.
 COLOURS = {"reference": BLUE, "generated": VERMILION, "training": "#999999"}
 _CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 
@@ -30,7 +30,7 @@ _DISTANCES = ("sliced_wasserstein", "spectrum_error")
 
 
 def training_curves(records: Sequence[Mapping[str, Any]], stage: str) -> Figure:
-    """The losses of a stage, and its measures where there are any.
+    """The losses of a stage, and its measures if there are any.
 
     Args:
         records: of `metrics.jsonl`.
@@ -59,7 +59,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], stage: str) -> Figure:
             axes.plot(*zip(*points, strict=True), color=colour, label=label, marker=marker, ms=3)
         axes.ticklabel_format(axis="y", useOffset=False)
         if panel[0] in _DISTANCES:
-            axes.set_ylim(0, 1.1 * axes.dataLim.ymax)  # So that a small change looks small.
+            axes.set_ylim(0, 1.1 * axes.dataLim.ymax)  # From 0, so that a small change looks small.
         _finish(axes, "step", "")
         axes.legend(frameon=False, fontsize=8)
     return figure
@@ -88,7 +88,7 @@ def spectra(sets: Mapping[str, np.ndarray], codec: Codec) -> Figure:
 def band_marginals(
     generated: np.ndarray, reference: np.ndarray, codec: Codec, levels: int
 ) -> Figure:
-    """Densities of the coefficients of every band, on a logarithmic scale.
+    """Densities of the coefficients of each band, on a logarithmic scale.
 
     Args:
         generated, reference: encoded `[N, H, W, C]`.
@@ -114,7 +114,7 @@ def band_marginals(
 
 
 def sparsities(bands: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """The share of detail coefficients below a threshold (Eq. 62), scale by scale.
+    """The share of detail coefficients below a threshold (Eq. 62), at each scale.
 
     Args:
         bands: by name, a key of `COLOURS`, with the entry `sparsity`.

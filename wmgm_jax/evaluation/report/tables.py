@@ -1,4 +1,4 @@
-"""Tables that an experiment leaves: CSV for programs, Markdown for eyes."""
+"""The tables of experiments: CSV for programs, Markdown for people."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
     Args:
         path: without a suffix.
-        rows: their keys are the heads of the columns; what a row lacks stays blank.
+        rows: their keys are the column heads; a missing value stays blank.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=_head(rows), lineterminator="\n")
@@ -30,12 +30,12 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def headlines(measures: Measures) -> dict[str, object]:
-    """The columns of a table that the measures of an evaluation fill, by their heads."""
+    """The headline values of an evaluation, by column head."""
     return {label: measures[name]["value"] for name, label in HEADLINES.items() if name in measures}
 
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:
-    """A Markdown table; fractions to four digits."""
+    """A Markdown table; floats have four digits."""
     head = _head(rows)
     lines = [head, ["---"] * len(head)]
     lines += [[_text(row.get(key, "")) for key in head] for row in rows]
@@ -43,11 +43,11 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def aligned(rows: Sequence[Mapping[str, object]]) -> str:
-    """A table for the terminal; fractions to four digits."""
+    """A table for the terminal; floats have four digits."""
     head = _head(rows)
     cells = [head, *([_text(row.get(key, "")) for key in head] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    # Names begin where numbers end.
+    # Text is aligned on the left, numbers on the right.
     names = [isinstance(rows[0].get(key), str) for key in head]
     return "".join(
         "  ".join(
@@ -60,7 +60,7 @@ def aligned(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def _head(rows: Sequence[Mapping[str, object]]) -> list[str]:
-    """The keys of all rows; those that not every row has come after those before them."""
+    """The keys of all rows, each after the keys that precede it in its row."""
     head: list[str] = []
     for row in rows:
         place = 0
