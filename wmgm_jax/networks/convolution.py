@@ -12,7 +12,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from wmgm_jax.networks import policy, winograd
 from wmgm_jax.networks.policy import Algorithm
@@ -133,15 +132,15 @@ def transform_kernels(params: Mapping[str, Any], images: int) -> dict[str, Any]:
         images: number of images that the network will see, over all calls.
 
     Returns:
-        Transformed kernels at the paths of the kernels that `policy.py` chooses. Empty on a device
-        other than a CPU.
+        Transformed kernels at the paths of the kernels that `policy.py` chooses. On a device other
+        than a CPU there are none.
     """
     if jax.default_backend() != "cpu":
         return {}
-    return unflatten_dict(
-        {
-            path: winograd.transform_kernel(kernel)
-            for path, kernel in flatten_dict(params).items()
-            if path[-1] == "kernel" and policy.POLICY.transforms_once(kernel.shape, images)
-        }
-    )
+    transformed = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            transformed[name] = transform_kernels(value, images)
+        elif name == "kernel" and policy.POLICY.transforms_once(value.shape, images):
+            transformed[name] = winograd.transform_kernel(value)
+    return transformed

@@ -167,10 +167,12 @@ class FrequencyUp(nn.Module):
         h = nn.silu(AdaptiveGroupNorm(self.dtype)(x, style))
         h = Conv(self.channels, (3, 3), dtype=self.dtype)(h)
         x = Conv(self.channels, (1, 1), dtype=self.dtype)(x)
-        details = tuple(
-            Conv(self.channels, (3, 3), dtype=self.dtype, name=name)(band)
-            for name, band in zip(("LH", "HL", "HH"), details, strict=True)
-        )
+
+        def convolve(band, name):
+            return Conv(self.channels, (3, 3), dtype=self.dtype, name=name)(band)
+
+        lh, hl, hh = details
+        details = convolve(lh, "LH"), convolve(hl, "HL"), convolve(hh, "HH")
         return SecondHalf(self.dtype)(join(h, details), join(x, details), embedding, style)
 
 
@@ -244,7 +246,7 @@ class DenoisingGenerator(nn.Module):
         embedding = time_embedding(t, self.channels, self.dtype)
         numbers = itertools.count()
 
-        def block(h, channels, kind=ResidualBlock, *details, **options):
+        def block(h, channels, kind: type[nn.Module] = ResidualBlock, *details, **options):
             layer = numbered(kind, next(numbers), self.rematerialise)
             return layer(channels, self.dtype, **options)(h, embedding, style, *details)
 

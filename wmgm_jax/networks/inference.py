@@ -8,7 +8,7 @@ see in their variables what was done.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -31,6 +31,6 @@ def prepared(
         `network.apply` in inference, bound to these variables: it takes the inputs only.
     """
     params = fold_batch_norm(variables["params"], variables.get("batch_stats", {}))
-    return functools.partial(
-        network.apply, {"params": params, TRANSFORMED: transform_kernels(params, images)}
-    )
+    constants = {"params": params, TRANSFORMED: transform_kernels(params, images)}
+    # The type of `apply` allows for a second result, which it has only with mutable collections.
+    return cast(Callable[..., jax.Array], functools.partial(network.apply, constants))

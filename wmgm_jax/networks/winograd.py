@@ -97,7 +97,8 @@ def _in_chunks(x: jax.Array, channels: int) -> jax.Array:
 def _conv3x3(x: jax.Array, transformed: Places) -> jax.Array:
     tiles = _transform_input(x)
     products = _materialise([[tiles[i][j] @ transformed[i][j] for j in range(4)] for i in range(4)])
-    return _inverse(products, (*x.shape[:3], transformed[0][0].shape[-1]))
+    batch, height, width, _ = x.shape
+    return _inverse(products, (batch, height, width, transformed[0][0].shape[-1]))
 
 
 def _transform_input(x: jax.Array) -> Places:
