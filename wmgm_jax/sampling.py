@@ -121,7 +121,7 @@ def sample_batches(
     _log.info("sampling: compiled in %.0f s", time.monotonic() - start)
     drawn = ((first, program(shared, indices(first))) for first in range(0, num, batch_size))
     # The devices start a batch before the host fetches the one before it.
-    for (first, images), _ in itertools.pairwise(itertools.chain(drawn, [None])):
+    for (first, images), _ in itertools.pairwise(itertools.chain(drawn, [(num, None)])):
         yield np.asarray(images)[: num - first]
 
 

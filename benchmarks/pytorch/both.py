@@ -17,7 +17,7 @@ from benchmarks.pytorch.loops import draw, schedule
 from benchmarks.systems import PAPER, drawing
 from wmgm_jax import runs, systems
 from wmgm_jax.core.codec import IMAGES
-from wmgm_jax.core.random import fold_in, normal
+from wmgm_jax.core.random import fold_in, fold_in_each, normal
 from wmgm_jax.diffusion.process import OUProcess
 from wmgm_jax.networks import Discriminator
 from wmgm_jax.runs import untrained
@@ -165,7 +165,7 @@ class Both:
 
     def noise(self, key: jax.Array) -> Iterator[np.ndarray]:
         """What our program draws, in the order in which it is needed."""
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(self.images))
+        keys = fold_in_each(key, np.arange(self.images))
         low_keys, detail_keys = fold_in(keys, 0), fold_in(keys, 1)
         for index in (_STEPS + 1, *range(_STEPS - 1)):
             yield self.drawn(fold_in(low_keys, index), self.levels)

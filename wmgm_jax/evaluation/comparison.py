@@ -3,6 +3,7 @@
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from wmgm_jax.evaluation import intervals, pixels
 from wmgm_jax.evaluation.inception import features
@@ -16,7 +17,7 @@ def evaluate(
     levels: int,
     inception: Inception | None = None,
     cache_dir: Path = Path(),
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Computes all measures that need only the images.
 
     Args:
