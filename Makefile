@@ -42,7 +42,7 @@ docs: .venv/.installed-docs
 # Fails on broken links and on docstrings that do not parse. Leaves nothing behind.
 docs-check: .venv/.installed-docs
 	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
-	  && NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict --site-dir "$$folder"
+	  && NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --site-dir "$$folder"
 
 .venv/.installed-docs: setup.cfg | $(INSTALLED)
 	$(PY) -m pip install --quiet --editable '.[docs]'
