@@ -1,7 +1,6 @@
 """Drawing images from a trained model."""
 
 import functools
-import itertools
 import logging
 import sys
 import time
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from wmgm_jax import systems
 from wmgm_jax.core.codec import codec_of
-from wmgm_jax.core.devices import BatchProgram, over_devices
+from wmgm_jax.core.devices import BatchProgram, one_ahead, over_devices
 from wmgm_jax.core.random import fold_in_each
 from wmgm_jax.runs.model import Model
 from wmgm_jax.systems.interface import Sampling
@@ -120,8 +119,7 @@ def sample_batches(
     program = batch_fn.lower(shared, indices(0)).compile()
     _log.info("sampling: compiled in %.0f s", time.monotonic() - start)
     drawn = ((first, program(shared, indices(first))) for first in range(0, num, batch_size))
-    # The devices start a batch before the host fetches the one before it.
-    for (first, images), _ in itertools.pairwise(itertools.chain(drawn, [(num, None)])):
+    for first, images in one_ahead(drawn):
         yield np.asarray(images)[: num - first]
 
 

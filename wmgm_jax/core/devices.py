@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 BATCH_AXIS = "batch"
+
+T = TypeVar("T")
 
 
 def shardings(devices: Sequence[jax.Device]) -> tuple[NamedSharding, NamedSharding]:
@@ -98,6 +100,19 @@ def over_devices(
     )
     program = jax.jit(share, in_shardings=(whole, split), out_shardings=split)
     return BatchProgram(program, whole, split)
+
+
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items, each yielded after the next one was made.
+
+    If making an item only starts work on the devices, they have work while the host waits for the
+    item before.
+    """
+    pending: list[T] = []
+    for item in items:
+        yield from pending
+        pending = [item]
+    yield from pending
 
 
 def dividing(batch_size: int) -> tuple[jax.Device, ...]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from wmgm_jax import data
 from wmgm_jax.core import files
 from wmgm_jax.core.codec import IMAGES
-from wmgm_jax.core.devices import over_devices
+from wmgm_jax.core.devices import one_ahead, over_devices
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.core.moments import Moments
 from wmgm_jax.evaluation import intervals
@@ -143,17 +143,16 @@ class Inception:
 
     def _stream(self, source: data.Source) -> Iterator[tuple[int, np.ndarray]]:
         """(place of the first image, features) of each batch; the devices work one batch ahead."""
-        pending: tuple[int, jax.Array] | None = None
-        for first in range(0, len(source), self._batch_size):
-            # The last batch is filled up, so that one program serves all batches.
-            indices = np.arange(first, first + self._batch_size)
-            images = source.take(np.minimum(indices, len(source) - 1))
-            rows = self._apply(self._params, images)
-            if pending is not None:
-                yield pending[0], np.asarray(pending[1])
-            pending = first, rows[: len(source) - first]
-        if pending is not None:
-            yield pending[0], np.asarray(pending[1])
+
+        def started() -> Iterator[tuple[int, jax.Array]]:
+            for first in range(0, len(source), self._batch_size):
+                # The last batch is filled up, so that one program serves all batches.
+                indices = np.arange(first, first + self._batch_size)
+                images = source.take(np.minimum(indices, len(source) - 1))
+                yield first, self._apply(self._params, images)[: len(source) - first]
+
+        for first, rows in one_ahead(started()):
+            yield first, np.asarray(rows)
 
     def _digest(self, source: data.Source) -> str:
         settings = [_VERSION, KEPT, self.weights_sha256, len(source)]
