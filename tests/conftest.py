@@ -1,13 +1,5 @@
-import atexit
-import gc
-import multiprocessing
 import os
-import runpy
-import subprocess
-import sys
 import tempfile
-import traceback
-from pathlib import Path
 
 import pytest
 
@@ -23,74 +15,18 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _programs = tempfile.TemporaryDirectory(prefix="wmgm_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-# Tracing makes many objects and little rubbish: looking for it takes a tenth of the time.
-gc.set_threshold(50_000, 20, 100)
 
-# Importing takes five seconds. Commands begin as copies of a process that has imported all but the
-# modules that define their flags.
-_copies = multiprocessing.get_context("forkserver")
-_copies.set_forkserver_preload(
-    [
-        "wmgm_jax.cli",
-        "wmgm_jax.training",
-        "wmgm_jax.evaluation.trained",
-        "wmgm_jax.evaluation.report.figures",
-    ]
-)
+# JAX reads the environment when it is imported.
+from tests.commands import ROOT, Command, run_here  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["ROOT", "TINY"]
+
 TINY = "--config=tests/tiny.py"
-
-
-class Command:
-    """`python -m module flags` in a process of its own, as far as `subprocess.Popen` goes."""
-
-    def __init__(self, module, flags):
-        self._folder = tempfile.TemporaryDirectory()
-        self._streams = [Path(self._folder.name, name) for name in ("output", "log")]
-        self._process = _copies.Process(target=_execute, args=(module, flags, self._streams))
-        self._process.start()
-
-    @property
-    def returncode(self):
-        return self._process.exitcode
-
-    def poll(self):
-        return self._process.exitcode
-
-    def send_signal(self, number):
-        if self.poll() is None:
-            os.kill(self._process.pid, number)
-
-    def kill(self):
-        self._process.kill()
-
-    def communicate(self, timeout=None):
-        self._process.join(timeout)
-        if self.returncode is None:
-            raise subprocess.TimeoutExpired(self._process.name, timeout)
-        return tuple(path.read_text() if path.exists() else "" for path in self._streams)
-
-
-def _execute(module, flags, streams):
-    for path, descriptor in zip(streams, (1, 2), strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-    os.chdir(ROOT)
-    sys.path.insert(0, str(ROOT))
-    sys.argv = [module, *flags]
-    try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except Exception:
-        # Before the exit functions, as Python does: one of several hosts may not survive them.
-        traceback.print_exc()
-        sys.exit(1)
-    finally:
-        atexit._run_exitfuncs()  # A copy's own end leaves them out.
 
 
 @pytest.fixture
 def start():
-    """Starts `python -m wmgm_jax.main`, or another module, with flags.
+    """Starts `python -m wmgm_jax.main`, or another module, with flags, in a process of its own.
 
     Whatever still runs is killed at the end.
     """
@@ -108,10 +44,17 @@ def start():
 
 @pytest.fixture
 def run(start):
-    """Runs what `start` starts to its end; returns (exit code, output, log)."""
+    """Runs a command to its end; returns (exit code, output, log).
 
-    def run(*flags, **kwargs):
-        command = start(*flags, **kwargs)
+    Within the process of the tests, but for flags that count once in a process: JAX wants to know
+    the number of devices before anything else, and absl defines --help once.
+    """
+
+    def run(*flags, module="wmgm_jax.main"):
+        flags = list(map(str, flags))
+        if not any(flag.startswith(("--cpu_devices", "--help")) for flag in flags):
+            return run_here(module, flags)
+        command = start(*flags, module=module)
         output, log = command.communicate(timeout=600)
         return command.returncode, output, log
 
