@@ -208,12 +208,12 @@ def flops_per_step(config: ConfigDict, name: str) -> float:
     for section in sections(config.system):
         config[section].num_steps = 1
     settings = config.to_json(sort_keys=True)
-    return sum(count * _flops(settings, name, terms) for terms, count in steps.items()) / period
+    return sum(count * flops_of(settings, name, terms) for terms, count in steps.items()) / period
 
 
 # Counting takes up to a minute, and rows of a table ask more than once.
 @functools.cache
-def _flops(settings: str, name: str, active: tuple[str, ...]) -> float:
+def flops_of(settings: str, name: str, active: tuple[str, ...]) -> float:
     """Of a step with these active terms; the config comes as JSON."""
     config = ConfigDict(json.loads(settings))
     stage = systems.build(config).stages[name]

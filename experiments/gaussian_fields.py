@@ -208,7 +208,7 @@ def fit_power_law(
 
 
 def _factorise(power: np.ndarray, wavelet: str) -> Scale:
-    bands, fine = _band_transform(len(power), wavelet), _fold(power)
+    bands, fine = band_transform(len(power), wavelet), _fold(power)
     covariance = np.einsum("ijap,ijp,ijbp->ijab", bands, fine, bands.conj())
     precision = np.einsum("ijap,ijp,ijbp->ijab", bands, 1 / fine, bands.conj())
     powers = np.einsum("ijaa->ija", covariance).real
@@ -228,7 +228,7 @@ def _factorise(power: np.ndarray, wavelet: str) -> Scale:
     )
 
 
-def _band_transform(size: int, wavelet: str) -> np.ndarray:
+def band_transform(size: int, wavelet: str) -> np.ndarray:
     """Unitary matrices `[m, m, 4, 4]`, m = L / 2, from fine frequencies to bands (WMGM Eq. 40).
 
     The fine frequencies of (i, j) are (i, j), (i, j + m), (i + m, j) and (i + m, j + m). The bands

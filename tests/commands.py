@@ -82,7 +82,7 @@ def _execute(module, flags, streams):
         traceback.print_exc()
         sys.exit(1)
     finally:
-        atexit._run_exitfuncs()  # A copy's own end leaves them out.
+        atexit._run_exitfuncs()  # noqa: SLF001 - A copy's own end leaves them out.
 
 
 def run_here(module, flags):

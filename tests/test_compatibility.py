@@ -49,7 +49,7 @@ def test_a_whole_section_may_be_missing():
 
 
 def test_a_setting_may_keep_what_was_done_before_it(monkeypatch):
-    monkeypatch.setitem(compatibility._BEFORE, "score.prediction", "velocity")
+    monkeypatch.setitem(compatibility.BEFORE, "score.prediction", "velocity")
     tree = get_config().to_dict()
     assert compatibility.from_json(tree).score.prediction == "noise"
     del tree["score"]["prediction"]

@@ -10,8 +10,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.evaluation.measures.sliced_wasserstein import (
-    _sliced_distance,
     laplacian_pyramid,
+    sliced_distance,
     sliced_wasserstein,
 )
 from wmgm_jax.evaluation.reconstruction import fidelity, psnr, rebuild
@@ -64,7 +64,7 @@ def test_sliced_distance_is_scipys_in_one_dimension():
     random = np.random.default_rng(0)
     x, y = random.normal(size=(500, 1)), 2 + random.normal(size=(500, 1))
     expected = scipy.stats.wasserstein_distance(x[:, 0], y[:, 0])
-    assert _sliced_distance(x, y, random) == pytest.approx(expected, rel=1e-5)
+    assert sliced_distance(x, y, random) == pytest.approx(expected, rel=1e-5)
 
 
 def test_sliced_distance_of_a_shift():
@@ -74,7 +74,7 @@ def test_sliced_distance_of_a_shift():
     shift = np.zeros(9, np.float32)
     shift[4] = 3.0
     direction = scipy.special.gamma(4.5) / (np.sqrt(np.pi) * scipy.special.gamma(5))
-    assert _sliced_distance(x, x + shift, random) == pytest.approx(3 * direction, rel=0.1)
+    assert sliced_distance(x, x + shift, random) == pytest.approx(3 * direction, rel=0.1)
 
 
 def test_the_pyramid_adds_up(crops):

@@ -84,7 +84,7 @@ def test_a_full_disk_under_a_checkpoint_is_told_in_one_line(tmp_path, monkeypatc
     def full(*_, **__):
         raise ValueError("RESOURCE_EXHAUSTED: OCDBT: No space left on device [os_error_code='28']")
 
-    monkeypatch.setattr(checkpoints._manager, "save", full)
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
     with pytest.raises(UserError, match=r"cannot write .*score: No space left.*free some space"):
         checkpoints.save(3, {"x": np.ones(3)})
 

@@ -113,7 +113,7 @@ def test_spectral_matrices_are_those_of_the_dense_covariance(wavelet, eta):
             np.testing.assert_allclose(found, np.linalg.eigvalsh(matrix), rtol=1e-9)
         # B x_j and S themselves, rebuilt from the eigenvectors and carried to the pixels.
         transform = fourier(half)
-        vectors = fields._band_transform(2 * half, wavelet)[..., 1:, :] @ scale.from_details
+        vectors = fields.band_transform(2 * half, wavelet)[..., 1:, :] @ scale.from_details
         matrix = np.einsum("ijak,ijk->ija", vectors, scale.regression).reshape(-1, 3)
         for band in range(3):
             dense = (transform.conj().T @ np.diag(matrix[:, band]) @ transform).real

@@ -82,8 +82,8 @@ class Toy:
 
 @pytest.fixture
 def toy(monkeypatch):
-    monkeypatch.setattr(registry, "_SETTINGS", dict(registry._SETTINGS))
-    monkeypatch.setattr(systems.registry, "_SYSTEMS", dict(systems.registry._SYSTEMS))
+    monkeypatch.setattr(registry, "SETTINGS", dict(registry.SETTINGS))
+    monkeypatch.setattr(systems.registry, "SYSTEMS", dict(systems.registry.SYSTEMS))
     registry.register("toy", SETTINGS)
     systems.register("toy")(Toy)
 
@@ -114,7 +114,7 @@ def test_a_new_system_takes_no_edit_elsewhere(toy, tmp_path):
 
 
 def test_every_system_has_settings_and_a_class():
-    assert set(registry.names()) == set(systems.registry._SYSTEMS)
+    assert set(registry.names()) == set(systems.registry.SYSTEMS)
     for name in registry.names():
         config = base(name)
         validate(config)

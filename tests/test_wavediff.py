@@ -504,7 +504,8 @@ def test_an_image_depends_on_its_own_key_alone():
     assert np.abs(many[0] - many[1]).max() > 0.05
     np.testing.assert_allclose(one[0], many[0], atol=2e-5)
     sample_fn(params, jax.random.key(6), 3)
-    assert sample_fn._cache_size() == 2  # one program for each number of images
+    # One program for each number of images.
+    assert sample_fn._cache_size() == 2  # noqa: SLF001 - of JAX
     assert "callback" not in sample_fn.lower(params, key, 3).as_text()
 
 

@@ -131,7 +131,7 @@ def test_sample_fn_is_one_program():
     params, sample_fn = random_params(config), wmgm_jax.make_sample_fn(config)
     sample_fn(params, jax.random.key(0), 2)
     sample_fn(params, jax.random.key(1), 2)
-    assert sample_fn._cache_size() == 1
+    assert sample_fn._cache_size() == 1  # noqa: SLF001 - of JAX
     text = sample_fn.lower(params, jax.random.key(0), 2).as_text()
     assert "callback" not in text
 

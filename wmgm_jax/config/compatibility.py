@@ -17,7 +17,7 @@ from wmgm_jax.diffusion.samplers import SAMPLERS
 VERSION = 1
 
 # What runs did before a setting was added, by its key, where that is not what its default does.
-_BEFORE: dict[str, Any] = {}
+BEFORE: dict[str, Any] = {}
 
 # Settings that may differ when a run goes on. They change what it reports, how long it lasts or
 # where it reads, not what it computes at a given step.
@@ -76,7 +76,7 @@ def from_json(tree: dict[str, Any]) -> ConfigDict:
     given = dict(leaves(config))
     for key, default in leaves(base(config.get("system", "wmgm"))):
         if key not in given:
-            _set(config, key, _BEFORE.get(key, default))
+            _set(config, key, BEFORE.get(key, default))
     if version < 1:
         _name_the_sampler_of_before(config)
     return config

@@ -50,22 +50,22 @@ class SystemSettings:
         return "sampling.sampler" in self.choices
 
 
-_SETTINGS: dict[str, SystemSettings] = {}
+SETTINGS: dict[str, SystemSettings] = {}
 
 
 def register(system: str, settings: SystemSettings) -> None:
     """Makes a system known by its name, the value of `config.system`."""
-    _SETTINGS[system] = settings
+    SETTINGS[system] = settings
 
 
 def names() -> tuple[str, ...]:
     """The names of all systems."""
-    return tuple(_SETTINGS)
+    return tuple(SETTINGS)
 
 
 def labels() -> dict[str, str]:
     """The labels of all systems, by name."""
-    return {name: settings.label for name, settings in _SETTINGS.items()}
+    return {name: settings.label for name, settings in SETTINGS.items()}
 
 
 def settings_of(system: str) -> SystemSettings:
@@ -74,6 +74,6 @@ def settings_of(system: str) -> SystemSettings:
     Raises:
         UserError: there is no such system.
     """
-    if system not in _SETTINGS:
+    if system not in SETTINGS:
         raise UserError(f"--config.system must be one of {', '.join(names())}, not {system!r}")
-    return _SETTINGS[system]
+    return SETTINGS[system]

@@ -193,19 +193,19 @@ class Fields:
 
     def statistics(self) -> dict[str, Any]:
         """`units`: float32 `mean` and `std`, `[C]`."""
-        return {"units": {name: x.astype(np.float32) for name, x in self._moments.items()}}
+        return {"units": {name: x.astype(np.float32) for name, x in self.moments.items()}}
 
     def units(self) -> dict[str, list[float]]:
         """`mean` and `std`, lists of C numbers."""
-        return {name: x.tolist() for name, x in self._moments.items()}
+        return {name: x.tolist() for name, x in self.moments.items()}
 
     def difference(self, trained: Codec) -> str:
         """The first channel whose mean or standard deviation differs by more than rounding."""
         if not isinstance(trained, Fields):
             return ""
         tolerance = 1e-3 * trained.std + 1e-6 * np.abs(trained.mean)
-        for name, before in trained._moments.items():
-            now = self._moments[name]
+        for name, before in trained.moments.items():
+            now = self.moments[name]
             for channel in np.flatnonzero(np.abs(now - before) > tolerance):
                 return (
                     f"channel {channel} had the {name} {before[channel]:.6g}, and has "
@@ -214,7 +214,8 @@ class Fields:
         return ""
 
     @property
-    def _moments(self) -> dict[str, np.ndarray]:
+    def moments(self) -> dict[str, np.ndarray]:
+        """`mean` and `std`, `[C]`."""
         return {"mean": self.mean, "std": self.std}
 
 

@@ -9,7 +9,7 @@ from wmgm_jax.systems.interface import System
 
 # A class of systems: (validated config, dtype of the networks) -> the system.
 _Class = TypeVar("_Class", bound=Callable[[ConfigDict, str], System])
-_SYSTEMS: dict[str, Callable[[ConfigDict, str], System]] = {}
+SYSTEMS: dict[str, Callable[[ConfigDict, str], System]] = {}
 
 
 def register(name: str) -> Callable[[_Class], _Class]:
@@ -17,7 +17,7 @@ def register(name: str) -> Callable[[_Class], _Class]:
     its config are registered under the same name, see `wmgm_jax.config.registry`."""
 
     def add(system: _Class) -> _Class:
-        _SYSTEMS[name] = system
+        SYSTEMS[name] = system
         return system
 
     return add
@@ -30,4 +30,4 @@ def build(config: ConfigDict, dtype: str | None = None) -> System:
         config: validated.
         dtype: in which the networks compute; None for that of training.
     """
-    return _SYSTEMS[config.system](config, dtype or config.train.dtype)
+    return SYSTEMS[config.system](config, dtype or config.train.dtype)

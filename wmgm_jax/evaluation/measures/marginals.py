@@ -61,7 +61,7 @@ def marginals(images: np.ndarray, reference: np.ndarray, levels: int) -> _Trees:
     """
     tree: _Trees = {}
     for scale, band, ours, theirs in _pairs(images, reference, levels):
-        distance = scipy.stats.wasserstein_distance(_quantiles(ours), _quantiles(theirs))
+        distance = scipy.stats.wasserstein_distance(quantiles(ours), quantiles(theirs))
         tree.setdefault(scale, {})[band] = {
             "wasserstein": float(distance / max(theirs.std(), _SMALLEST_STD)),
             "kurtosis": float(scipy.stats.kurtosis(ours)),
@@ -129,7 +129,7 @@ def _coefficients(images: np.ndarray, levels: int) -> Iterator[tuple[str, str, n
                 yield scale, band, np.asarray(coefficients, np.float64).ravel()
 
 
-def _quantiles(values: np.ndarray) -> np.ndarray:
+def quantiles(values: np.ndarray) -> np.ndarray:
     """`values` `[M]`, or their quantiles (i + 1/2) / 2^18 if M is larger than 2^18."""
     if values.size <= _QUANTILES:
         return values

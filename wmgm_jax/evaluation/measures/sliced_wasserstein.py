@@ -46,7 +46,7 @@ def sliced_wasserstein(
         spread = np.ptp(theirs, (0, 1, 2), keepdims=True)
         std = np.where(spread > 1e-5 * spread.max(), std, std.max() + 1e-8)
         ours, theirs = (((x - mean) / std).reshape(len(x), -1) for x in (ours, theirs))
-        distances[str(level.shape[1])] = _sliced_distance(ours, theirs, random)
+        distances[str(level.shape[1])] = sliced_distance(ours, theirs, random)
     return distances | {"mean": float(np.mean(list(distances.values())))}
 
 
@@ -87,7 +87,7 @@ def _patches(level: np.ndarray, count: int, random: np.random.Generator) -> np.n
     return np.moveaxis(windows[image, top, left], 1, -1)
 
 
-def _sliced_distance(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> float:
+def sliced_distance(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> float:
     """The Wasserstein-1 distance of projections of x and y, `[M, D]`, averaged over directions."""
     directions = random.standard_normal((x.shape[1], DIRECTIONS)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=0)
