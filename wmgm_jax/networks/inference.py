@@ -8,11 +8,12 @@ see in their variables what was done.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 
+from wmgm_jax.networks.apply import apply_fn
 from wmgm_jax.networks.convolution import TRANSFORMED, transform_kernels
 from wmgm_jax.networks.layers import fold_batch_norm
 
@@ -33,4 +34,4 @@ def prepared(
     params = fold_batch_norm(variables["params"], variables.get("batch_stats", {}))
     constants = {"params": params, TRANSFORMED: transform_kernels(params, images)}
     # The type of `apply` allows for a second result, which it has only with mutable collections.
-    return cast(Callable[..., jax.Array], functools.partial(network.apply, constants))
+    return functools.partial(apply_fn(network), constants)
