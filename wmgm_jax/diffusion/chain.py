@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from wmgm_jax.core.random import fold_in, normal
-from wmgm_jax.diffusion.process import OUProcess
+from wmgm_jax.diffusion.process import OUProcess, per_image
 
 # (y_t `[B, ...]`, t `[B]`, keys `[B]`) -> a guess of y_0, of y_t's shape.
 Predictor = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -75,8 +75,8 @@ class Chain:
             Both of y0's shape.
         """
         before = self.integral(t - 1)
-        a, beta = (_per_image(value, y0) for value in self.transition(t))
-        alpha, variance = (_per_image(x, y0) for x in (jnp.exp(-before), _variance(before)))
+        a, beta = (per_image(value, y0) for value in self.transition(t))
+        alpha, variance = (per_image(x, y0) for x in (jnp.exp(-before), _variance(before)))
         y_before = alpha * y0 + jnp.sqrt(variance) * normal(fold_in(keys, 0), y0.shape)
         return y_before, a * y_before + jnp.sqrt(beta) * normal(fold_in(keys, 1), y0.shape)
 
@@ -91,7 +91,7 @@ class Chain:
         Returns:
             Of y's shape.
         """
-        of_y0, of_y, variance = (_per_image(value, y) for value in self.posterior(t))
+        of_y0, of_y, variance = (per_image(value, y) for value in self.posterior(t))
         return of_y0 * y0 + of_y * y + jnp.sqrt(variance) * normal(keys, y.shape)
 
     def sample(self, predict: Predictor, keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -117,8 +117,3 @@ class Chain:
 def _variance(integral: jax.Array) -> jax.Array:
     """1 - exp(-2 B), the noise that a time B of the process adds to data of unit scale."""
     return -jnp.expm1(-2 * integral)
-
-
-def _per_image(value: jax.Array, x: jax.Array) -> jax.Array:
-    """`[B]` -> `[B, 1, ..., 1]`, to multiply x `[B, ...]`."""
-    return value.reshape(value.shape + (1,) * (x.ndim - value.ndim))

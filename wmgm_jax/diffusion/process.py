@@ -181,9 +181,9 @@ def perturb(process: OUProcess, x0: jax.Array, t: jax.Array, noise: jax.Array) -
     Returns:
         X_t, of x0's shape.
     """
-    return _per_image(process.alpha(t), x0) * x0 + _per_image(process.sigma(t), x0) * noise
+    return per_image(process.alpha(t), x0) * x0 + per_image(process.sigma(t), x0) * noise
 
 
-def _per_image(value: jax.Array, x: jax.Array) -> jax.Array:
+def per_image(value: jax.Array, x: jax.Array) -> jax.Array:
     """`[B]` -> `[B, 1, ..., 1]`, to multiply x `[B, ...]`."""
     return value.reshape(value.shape + (1,) * (x.ndim - value.ndim))

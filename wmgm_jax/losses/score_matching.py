@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from wmgm_jax.diffusion.process import OUProcess, ScoreFunction, _per_image, perturb
+from wmgm_jax.diffusion.process import OUProcess, ScoreFunction, per_image, perturb
 
 
 def score_matching_loss(
@@ -31,5 +31,5 @@ def score_matching_loss(
         `[B]`, the mean over the elements of each example.
     """
     score = score_fn(perturb(process, x0, t, noise), t)
-    residual = _per_image(process.sigma(t), x0) * score + noise
+    residual = per_image(process.sigma(t), x0) * score + noise
     return jnp.mean(residual**2, axis=tuple(range(1, x0.ndim)))

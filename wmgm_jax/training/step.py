@@ -45,41 +45,7 @@ def make_train_step(
         (state, images `[b, H, W, C]` as a source gives them) -> (state, metrics by name). Both
         come out equal on all devices.
     """
-    optimizers = make_optimizers(stage)
-    settings = stage.settings
-
-    def update(name: str, objective: Objective, state: TrainState, batch: Batch):
-        """Moves the parameters of one objective by one step of its optimizer."""
-        regularizers = [
-            regularizer
-            for other, regularizer in stage.regularizers.items()
-            if other in active and regularizer.objective == name
-        ]
-
-        def loss(params, batch_stats, batch):
-            total, metrics = 0.0, {}
-            for term in (objective, *regularizers):
-                all_params = {**state.params, name: params}
-                value, (more, batch_stats) = term.loss(all_params, batch_stats, batch)
-                total, metrics = total + value, {**metrics, **more}
-            return total, (metrics, batch_stats)
-
-        gradient_and_metrics = _accumulated_gradient(loss, settings.accumulate)
-        gradient, metrics, batch_stats = gradient_and_metrics(
-            state.params[name], state.batch_stats, batch
-        )
-        gradient, metrics = jax.lax.pmean((gradient, metrics), BATCH_AXIS)
-        updates, opt_state = optimizers[name].update(
-            gradient, state.opt_state[name], state.params[name]
-        )
-        params = optax.apply_updates(state.params[name], updates)
-        state = dataclasses.replace(
-            state,
-            params={**state.params, name: params},
-            batch_stats=batch_stats,
-            opt_state={**state.opt_state, name: opt_state},
-        )
-        return state, {**metrics, f"{name}_gradient_norm": optax.tree.norm(gradient)}
+    settings, update = stage.settings, _make_update(stage, active)
 
     def train_step(state, images):
         place = jax.lax.axis_index(BATCH_AXIS) * len(images) + jnp.arange(len(images))
@@ -101,6 +67,45 @@ def make_train_step(
         return dataclasses.replace(state, step=state.step + 1, ema=ema), metrics
 
     return train_step
+
+
+def _make_update(stage: Stage, active: tuple[str, ...]) -> Callable:
+    """The update of the parameters of one objective, by its gradient and its optimizer."""
+    optimizers = make_optimizers(stage)
+
+    def update(name: str, objective: Objective, state: TrainState, batch: Batch):
+        regularizers = [
+            regularizer
+            for other, regularizer in stage.regularizers.items()
+            if other in active and regularizer.objective == name
+        ]
+
+        def loss(params, batch_stats, batch):
+            total, metrics = 0.0, {}
+            for term in (objective, *regularizers):
+                all_params = {**state.params, name: params}
+                value, (more, batch_stats) = term.loss(all_params, batch_stats, batch)
+                total, metrics = total + value, {**metrics, **more}
+            return total, (metrics, batch_stats)
+
+        gradient_and_metrics = _accumulated_gradient(loss, stage.settings.accumulate)
+        gradient, metrics, batch_stats = gradient_and_metrics(
+            state.params[name], state.batch_stats, batch
+        )
+        gradient, metrics = jax.lax.pmean((gradient, metrics), BATCH_AXIS)
+        updates, opt_state = optimizers[name].update(
+            gradient, state.opt_state[name], state.params[name]
+        )
+        params = optax.apply_updates(state.params[name], updates)
+        state = dataclasses.replace(
+            state,
+            params={**state.params, name: params},
+            batch_stats=batch_stats,
+            opt_state={**state.opt_state, name: opt_state},
+        )
+        return state, {**metrics, f"{name}_gradient_norm": optax.tree.norm(gradient)}
+
+    return update
 
 
 def make_train_steps(
