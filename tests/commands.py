@@ -112,7 +112,7 @@ def run_here(module, flags):
 @contextlib.contextmanager
 def _as_before():
     """Hides what a new process would not know, and undoes what a command does to its process."""
-    argv = sys.argv
+    argv, path, finders = sys.argv, list(sys.path), list(sys.meta_path)
     # Modules that define flags, each of which may be defined once.
     modules = {name: module for name, module in sys.modules.items() if _is_of_a_command(name)}
     loggers = [logging.getLogger(name) for name in (None, "absl", "wmgm_jax")]
@@ -130,7 +130,7 @@ def _as_before():
     try:
         yield
     finally:
-        sys.argv = argv
+        sys.argv, sys.path[:], sys.meta_path[:] = argv, path, finders
         for name in filter(_is_of_a_command, list(sys.modules)):
             del sys.modules[name]
         sys.modules.update(modules)

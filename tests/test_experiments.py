@@ -348,8 +348,6 @@ def test_a_penalty_costs_its_share_of_the_steps():
 
     def flops(every):
         config = get_config("wavediff")
-        config.wavediff.generator.multipliers = (1,)
-        config.wavediff.generator.attention_levels = ()
         config.wavediff.r1_every = every
         return comparison.flops_per_step(config, "wavediff")
 

@@ -295,7 +295,7 @@ def test_inspect(run):
         ((TINY, "--config.sampling.spacing=magic"), ["spacing", "one of '', uniform,", "magic"]),
         ((TINY, "--config.score.optimizer.learning_rate=0.0"), ["learning_rate", "above 0"]),
         ((TINY, "--config.score.network.multipliers=()"), ["multipliers", "at least 1"]),
-        ((TINY, "--config.score.network.attention_levels=(7,)"), ["attention_levels", "0 to 1"]),
+        ((TINY, "--config.score.network.attention_levels=(7,)"), ["attention_levels", "0 to 0"]),
         ((TINY, "--config.process.T=-1"), [r"process\.T", "between 0", "-1"]),
         ((TINY, "--config.data.image_size=(16.0,16)"), ["image_size", "16.0"]),
         ((TINY, "--config.msal.generator.depth=40"), ["depth", "at most 10"]),

@@ -200,6 +200,22 @@ def test_four_evaluations_pass_sixteen_of_euler_maruyama_and_six_256(exact_varia
         assert error(name, few, samplers.SAMPLERS[name].spacing) < bound
 
 
+ONLY_POINT = np.linspace(-2, 2, 5, dtype=np.float32)
+
+
+# One program for all examples.
+@functools.partial(jax.jit, static_argnames="name")
+def draw_without_variance(name, times, key):
+    """Where all data are m, the score is -(x - alpha m) / sigma^2 and every denoised x is m."""
+    process = OUProcess()
+
+    def score_fn(x, t):
+        alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
+        return -(x - alpha * ONLY_POINT) / sigma**2
+
+    return samplers.sample(name, score_fn, process, times, key, (3, 5))
+
+
 @pytest.mark.parametrize("name", [n for n in samplers.SAMPLERS if n != "euler_maruyama"])
 @hypothesis.settings(max_examples=20, deadline=None)
 @hypothesis.given(
@@ -207,22 +223,12 @@ def test_four_evaluations_pass_sixteen_of_euler_maruyama_and_six_256(exact_varia
     seed=st.integers(0, 2**31 - 1),
 )
 def test_data_without_variance_are_found_on_any_grid(name, grid, seed):
-    # Where all data are m, the score is -(x - alpha m) / sigma^2 and every denoised x is m.
-    process, m = OUProcess(), jnp.linspace(-2, 2, 5)
-
-    @jax.jit
-    def run(times, key):
-        def score_fn(x, t):
-            alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
-            return -(x - alpha * m) / sigma**2
-
-        return samplers.sample(name, score_fn, process, times, key, (3, 5))
-
     times = np.array([*sorted(grid, reverse=True), 0.0], np.float32)
     hypothesis.assume(np.all(times[:-2] / times[1:-1] > 1.01))
-    x = run(times, jax.random.key(seed))
+    x = draw_without_variance(name, times, jax.random.key(seed))
     # float32 sees alpha m beside sigma eps.
-    np.testing.assert_allclose(x, np.broadcast_to(m, (3, 5)), atol=1e-6 * np.exp(times[0]) + 1e-5)
+    expected = np.broadcast_to(ONLY_POINT, (3, 5))
+    np.testing.assert_allclose(x, expected, atol=1e-6 * np.exp(times[0]) + 1e-5)
 
 
 @each_schedule

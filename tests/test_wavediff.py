@@ -482,16 +482,8 @@ def tiny(**changes):
     return config
 
 
-# One resolution, for whole systems: the less there is to compile, the sooner it is done.
-FLAT = {
-    "wavediff.generator.multipliers": (1,),
-    "wavediff.generator.attention_levels": (),
-    "wavediff.discriminator.num_blocks": 1,
-}
-
-
 def test_an_image_depends_on_its_own_key_alone():
-    config, key = tiny(**FLAT), jax.random.key(5)
+    config, key = tiny(), jax.random.key(5)
     stage = systems.build(config).stages["wavediff"]
     params, batch_stats = jax.eval_shape(stage.init, key)
     params = stage.export(randomised(params), batch_stats)
@@ -537,7 +529,7 @@ def test_a_chain_is_sampled_as_it_was_trained():
         ({"wavediff.generator.multipliers": (1, 2.0)}, "of type tuple of whole numbers"),
         ({"wavediff.latent_size": 0}, "latent_size must be at least 1"),
         ({"wavediff.generator.channels": 7}, "generator.channels must be even"),
-        ({"wavediff.generator.attention_levels": (2,)}, "some of the levels 0 to 1"),
+        ({"wavediff.generator.attention_levels": (1,)}, "some of the levels 0 to 0"),
         ({"wavediff.generator.multipliers": (1, 1, 1, 1)}, "divisible by 32: 1 Haar levels, and 4"),
         ({"wavediff.discriminator.num_blocks": 5}, "halvings in the discriminator"),
         ({"wavediff.discriminator.first_stride": 3}, "first_stride must be one of 1, 2"),
@@ -550,7 +542,7 @@ def test_settings_that_cannot_work(changes, expected):
 
 def test_a_step_updates_both_networks_and_the_ema_of_the_generator():
     """In the space of pixels, where no Haar level is split off."""
-    config = tiny(**FLAT, **{"wavediff.levels": 0})
+    config = tiny(**{"wavediff.levels": 0, "wavediff.r1_every": 2})
     (before, after), (metrics,) = train_steps(config, "wavediff", 1)
     for name in ("generator", "discriminator"):
         assert moved(before.params[name], after.params[name])

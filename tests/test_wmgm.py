@@ -1,10 +1,8 @@
 """The system as pure functions: sampling, training and what both promise."""
 
 import functools
-import importlib.util
 import itertools
 import types
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +10,13 @@ import numpy as np
 import pytest
 
 import wmgm_jax
+from tests.tiny import EVERY_PART, get_config
 from wmgm_jax import runs, sampling, systems, wavelets
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.core.errors import UserError
+from wmgm_jax.runs import untrained
 from wmgm_jax.systems import scores
 from wmgm_jax.systems.interface import Sampling
 from wmgm_jax.training import parallel
@@ -26,10 +26,7 @@ from wmgm_jax.training.state import init_state
 
 
 def tiny(**changes):
-    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).parent / "tiny.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config = get_config()
     config.update_from_flattened_dict(changes)
     return config
 
@@ -38,26 +35,18 @@ def random_images(count=8, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
 
 
-def random_params(config, seed=0):
+def random_params(config):
     """A model whose every parameter is random, so that no zero hides a path."""
     system = systems.build(config)
     params = {"statistics": system.compute_statistics([IMAGES.to_unit_range(random_images())])}
     for stage in system.stages.values():
-        params |= stage.export(*jax.jit(stage.init)(jax.random.key(seed)))
-    leaves, structure = jax.tree.flatten(
-        {name: tree for name, tree in params.items() if name in ("score", "generator")}
-    )
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    leaves = [
-        leaf + 0.05 * jax.random.normal(key, leaf.shape)
-        for leaf, key in zip(leaves, keys, strict=True)
-    ]
-    return params | jax.tree.unflatten(structure, leaves)
+        params |= stage.export(*untrained.parameters(stage))
+    return params
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_an_image_does_not_depend_on_its_batch(norm):
-    config = tiny(**{"msal.generator.norm": norm})
+    config = tiny(**EVERY_PART, **{"msal.generator.norm": norm})
     params, key = random_params(config), jax.random.key(5)
     sample_fn = wmgm_jax.make_sample_fn(config)
     many, one = sample_fn(params, key, 5), sample_fn(params, key, 1)
@@ -138,7 +127,8 @@ def test_sample_fn_is_one_program():
 
 def test_algorithm_2_by_hand():
     """One step, step by step: the coarsest band, then the details of scales 2 and 1."""
-    config = tiny(**{"sampling.num_steps": 1, "sampling.sampler": "euler_maruyama"})
+    settings = {"sampling.num_steps": 1, "sampling.sampler": "euler_maruyama"}
+    config = tiny(**EVERY_PART, **settings)
     params, key = random_params(config), jax.random.key(3)
     image = wmgm_jax.make_sample_fn(config)(params, key, 1)
 
@@ -373,13 +363,14 @@ def test_clipping_bounds_the_gradient():
 def test_a_few_steps_lower_the_loss(stage):
     """On one batch seen again and again."""
     config = tiny(
+        **EVERY_PART,
         **{
             "score.optimizer.learning_rate": 3e-3,
             "score.network.dropout": 0.0,
             "msal.generator_optimizer.learning_rate": 3e-3,
             "msal.adversarial_weight": 0.0,
             "msal.discriminator_every": 1000,
-        }
+        },
     )
     system = systems.build(config)
     built = system.stages[stage]

@@ -1,11 +1,21 @@
-"""A whole system in seconds: 16x16 crops, two scales, the smallest networks that have every part.
+"""A whole system in seconds: 16x16 crops, two scales, the smallest networks.
 
-`tests/tiny.py` is WMGM, `tests/tiny.py:sgm` another system.
+`tests/tiny.py` is WMGM, `tests/tiny.py:sgm` another system. Tracing and compiling take most of the
+time of a run, and grow with the number of layers.
 """
 
 from ml_collections import ConfigDict
 
 from wmgm_jax.config import base, sibling
+
+# Networks that resample, attend, gate and pool.
+EVERY_PART = {
+    "score.network.multipliers": (1, 2),
+    "score.network.attention_levels": (1,),
+    "msal.generator.depth": 2,
+    "msal.unet.depth": 2,
+    "msal.discriminator.num_blocks": 2,
+}
 
 
 def get_config(system: str = "wmgm") -> ConfigDict:
@@ -24,16 +34,16 @@ def get_config(system: str = "wmgm") -> ConfigDict:
 def _shrink(settings: ConfigDict) -> None:
     settings.num_steps = 12
     settings.batch_size = 8
-    settings.r1_every = 2
+    settings.r1_every = 1
     settings.latent_size = 4
     settings.generator.channels = 8
-    settings.generator.multipliers = (1, 2)
+    settings.generator.multipliers = (1,)
     settings.generator.num_blocks = 1
-    settings.generator.attention_levels = (1,)
+    settings.generator.attention_levels = ()
     settings.generator.style_size = 8
     settings.generator.mapping_layers = 1
     settings.discriminator.channels = 8
-    settings.discriminator.num_blocks = 2
+    settings.discriminator.num_blocks = 1
     settings.discriminator.embedding_size = 8
 
 
@@ -47,9 +57,9 @@ def _wmgm() -> ConfigDict:
     config.score.num_steps = 12
     config.score.batch_size = 8
     config.score.network.channels = 8
-    config.score.network.multipliers = (1, 2)
+    config.score.network.multipliers = (1,)
     config.score.network.num_blocks = 1
-    config.score.network.attention_levels = (1,)
+    config.score.network.attention_levels = ()
     config.score.network.num_heads = 2
     config.score.network.dropout = 0.1
     config.score.optimizer.clip_norm = 1.0
@@ -57,15 +67,16 @@ def _wmgm() -> ConfigDict:
 
     config.msal.num_steps = 12
     config.msal.batch_size = 8
+    config.msal.discriminator_every = 1  # every step is the same program
     config.msal.generator.channels = 4
-    config.msal.generator.depth = 2
+    config.msal.generator.depth = 1
     config.msal.unet.channels = 4
-    config.msal.unet.depth = 2
+    config.msal.unet.depth = 1
     config.msal.fno.modes = (4, 4)
     config.msal.fno.channels = 6
     config.msal.fno.depth = 2
     config.msal.discriminator.channels = 4
-    config.msal.discriminator.num_blocks = 2
+    config.msal.discriminator.num_blocks = 1
 
     config.train.log_every = 2
     config.train.preview_every = 6
