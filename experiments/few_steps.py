@@ -1,4 +1,4 @@
-"""How few evaluations of the score does each sampler need, and on which grid?
+"""How few calls of the score does each sampler need, and on which grid?
 
   python -m experiments.few_steps --config=configs/faces128.py --config.data.dir=DIR
   python -m experiments.few_steps                     # adds the embedded images; two minutes
@@ -19,7 +19,7 @@ that it generates.
                48 steps from the same noise, relative to their variance, among those that in the
                mean over the spectra err no more than a grid uniform in log-SNR. B stays above
                0.001, below which a network is hardly trained, and below 5, where processes end
-  errors       every sampler and grid by evaluations, for the first spectrum
+  errors       every sampler and grid by calls, for the first spectrum
 
 Writes them (tables as CSV and Markdown) and a figure into --out.
 `wmgm_jax/diffusion/grids.py` holds the
@@ -179,13 +179,13 @@ def error(sampler: str, grid: np.ndarray, eigenvalues: np.ndarray) -> float:
 
 
 def errors(eigenvalues: np.ndarray) -> list[dict[str, object]]:
-    """A row for every number of evaluations, a column for every sampler on a grid of its own kind:
+    """A row for every number of calls, a column for every sampler on a grid of its own kind:
     the papers' and the authors' own, and the best known for the rest."""
     rows = []
     for count in SHOWN_STEPS:
-        row: dict[str, object] = {"evaluations": count}
+        row: dict[str, object] = {"calls": count}
         for name, (sampler, grid) in _CONTENDERS.items():
-            # Of two evaluations a step, but on the last.
+            # Of two calls a step, but on the last.
             num_steps = (count + 1) // 2 if sampler == "heun" else count
             if sampler == "multistep" and num_steps not in grids.MULTISTEP_STEPS:
                 continue  # There it is dpmpp_2m.
@@ -224,13 +224,13 @@ def plot(rows: list[dict[str, object]]) -> Figure:
     figure = Figure(figsize=(5.5, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, colour in _COLOURS.items():
-        points = [(row["evaluations"], row[name]) for row in rows if name in row]
+        points = [(row["calls"], row[name]) for row in rows if name in row]
         is_second = name in ("Euler-Maruyama, linear-beta", "DPM-Solver++(2M), uniform in log-SNR")
         style = "o--" if is_second else "o-"
         axes.loglog(*zip(*points, strict=True), style, color=colour, ms=3, label=name)
     axes.set_xticks(SHOWN_STEPS, SHOWN_STEPS)
     axes.minorticks_off()
-    axes.set_xlabel("evaluations of the score")
+    axes.set_xlabel("calls of the score")
     axes.set_ylabel("relative squared Wasserstein-2 error")
     axes.legend()
     return figure

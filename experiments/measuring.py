@@ -30,7 +30,7 @@ def size(config: ConfigDict) -> dict[str, float]:
     return {
         # The discriminator does not sample, and the papers do not count it.
         "parameters": sum(n for name, n in facts["parameters"].items() if name != "discriminator"),
-        "network evaluations": sum(call["calls"] for call in facts["sampling"]),
+        "network calls": sum(call["calls"] for call in facts["sampling"]),
         "GFLOP an image": facts["flops_per_image"] / 1e9,
     }
 

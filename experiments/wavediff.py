@@ -1,4 +1,4 @@
-"""WaveDiff's tables: quality, recall, network evaluations and seconds, of it and of its parts.
+"""WaveDiff's tables: quality, recall, network calls and seconds, of it and of its parts.
 
   python -m experiments.wavediff --config=configs/wavediff_faces128.py --config.data.dir=DIR \\
       --scale=small
@@ -75,7 +75,7 @@ def main() -> None:
         measures = measuring.evaluated(model, run)
         cost, images = measuring.timed_once(model, run.workdir / "timing")
         name, (fid, recall, seconds) = ROWS[method][0], SLIDES[method]
-        slides = {"FID": fid, "recall": recall, "network evaluations": 2, "s": seconds}
+        slides = {"FID": fid, "recall": recall, "network calls": 2, "s": seconds}
         rows.append(
             {"method": name}
             | headlines(measures)

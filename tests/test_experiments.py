@@ -69,10 +69,10 @@ def test_few_steps(run, tmp_path):
         "tiny, scale 3": 12,
     }
     assert all(np.mean(values) == pytest.approx(1) for values in spectra.values())
-    rows = {int(row["evaluations"]): row for row in read(tmp_path / "errors.csv")}
+    rows = {int(row["calls"]): row for row in read(tmp_path / "errors.csv")}
     for name in ("Euler-Maruyama, uniform", "DDIM, quadratic", "DPM-Solver++(2M), optimal"):
         assert float(rows[8][name]) < float(rows[4][name]) / 2
-    assert rows[4]["Heun, quadratic"] == "", "of an odd number of evaluations only"
+    assert rows[4]["Heun, quadratic"] == "", "of an odd number of calls only"
     assert (tmp_path / "errors.png").exists()
 
 
@@ -158,7 +158,7 @@ def test_systems_beside_each_other(run, tmp_path):
     assert code == 0, log
     rows = read(tmp_path / "tiny.csv")
     assert [row["system"] for row in rows] == ["WaveDiff", "WMGM"]
-    assert [row["network evaluations"] for row in rows] == ["2", "4"]
+    assert [row["network calls"] for row in rows] == ["2", "4"]
     assert [row["paper: parameters"] for row in rows] == ["", "89M"]
     assert [row["training TFLOP"] for row in rows] == ["2.0", "4.0"]  # one a step
     for row in rows:
@@ -196,7 +196,7 @@ def test_systems_beside_each_other(run, tmp_path):
     assert code == 0, log
     assert "compiled" not in log
     (row,) = read(tmp_path / "tiny.csv")
-    assert (row["method"], row["network evaluations"]) == ("WaveDiff", "2")
+    assert (row["method"], row["network calls"]) == ("WaveDiff", "2")
     assert row["slides: recall"] == "0.37"
     assert row["s for 4 images"] == rows[0]["s for 4 images"]
 

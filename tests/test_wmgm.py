@@ -208,8 +208,8 @@ def train_steps(config, stage_name, count):
     init = jax.jit(functools.partial(init_state, stage))
     first = init(statistics, jax.random.key(0))
     step_fns = {
-        due: jax.pmap(train_step.make_train_step(stage, due), axis_name=BATCH_AXIS)
-        for due in {train_step.active_terms(stage, step) for step in range(count)}
+        active: jax.pmap(train_step.make_train_step(stage, active), axis_name=BATCH_AXIS)
+        for active in {train_step.active_terms(stage, step) for step in range(count)}
     }
     states, metrics = [parallel.replicate(first)], []
     for step in range(count):

@@ -35,7 +35,7 @@ def base(system: str = "wmgm") -> ConfigDict:
                 "validation_fraction": 0.05,  # where no folder or split is named for it
                 "augment": "flip",  # "none", "flip", "dihedral"
                 "cache_dir": "",  # of decoded images; empty for the user's cache folder
-                "statistics_images": 8192,  # at most so many measure the bands
+                "statistics_images": 8192,  # at most so many for the statistics of the bands
             },
             "wavelet": {"levels": 2},  # S; of SGM and WaveDiff, the scales of their evaluation
             "process": {

@@ -36,8 +36,8 @@ class Sampler:
         is_stochastic: whether it draws noise after its start.
         spacing: of `OUProcess.times`, where nothing else is said: the papers' uniform grid, or a
             better one where it was searched for.
-        calls_per_step: evaluations of the score a step, but for the last.
-        calls_on_last_step: evaluations of the score on the last step.
+        calls_per_step: calls of the score a step, but for the last.
+        calls_on_last_step: calls of the score on the last step.
         num_steps: the only numbers of steps that it can take; None for any.
     """
 
@@ -51,7 +51,7 @@ class Sampler:
     num_steps: tuple[int, ...] | None = None
 
     def num_function_evaluations(self, num_steps: int) -> int:
-        """How often it evaluates the score in `num_steps` steps."""
+        """How often it calls the score in `num_steps` steps."""
         return self.calls_per_step * (num_steps - 1) + self.calls_on_last_step
 
     def __call__(
@@ -88,7 +88,7 @@ def euler_maruyama(
 
         x <- x + g^2 dt (x + 2 s(x, t)) + sqrt(2 dt) g z,    z = 0 on the last step.
 
-    One evaluation of the score a step. See `sample` for the arguments.
+    One call of the score a step. See `sample` for the arguments.
     """
 
     def step(x, inputs):
@@ -113,7 +113,7 @@ def ancestral(
         eta^2 = sigma_r^2 / sigma_t^2 (1 - (alpha_t / alpha_r)^2),
 
     a draw of the forward process at r given X_t = x and X_0 = x_0. At r = 0 it is x_0. One
-    evaluation of the score a step. See `sample` for the arguments.
+    call of the score a step. See `sample` for the arguments.
     """
 
     def step(x, inputs):
@@ -138,7 +138,7 @@ def ddim(
         x <- alpha_r x_0 + sigma_r eps,
 
     the first-order exponential integrator of the probability flow. It draws nothing after its
-    start. One evaluation of the score a step. See `sample` for the arguments.
+    start. One call of the score a step. See `sample` for the arguments.
     """
 
     def step(x, inputs):
@@ -160,14 +160,14 @@ def heun(
                            y <- y + (rho_r - rho_t) (eps(y, t) + eps(y', r)) / 2,
 
     and y <- y' on the step to 0, where there is no slope to average with. It draws nothing after
-    its start. Two evaluations of the score a step, one on the last. See `sample` for the
+    its start. Two calls of the score a step, one on the last. See `sample` for the
     arguments.
     """
 
     def slope(y, t):
         return _data_and_noise(score_fn, process, process.alpha(t) * y, t)[1]
 
-    # One turn an evaluation, alternately the predictor y' and its correction: so that the score
+    # One turn a call, alternately the predictor y' and its correction: so that the score
     # stands once in the program.
     def evaluate(carry, inputs):
         y, before, slope_before = carry
@@ -201,7 +201,7 @@ def dpmpp_2m(
         x <- sigma_r / sigma_t x + (alpha_r - alpha_t sigma_r / sigma_t) D,
 
     where x_0' and h' are those of the step before. The first step has none, and to the last h is
-    infinite: there D = x_0. It draws nothing after its start. One evaluation of the score a step.
+    infinite: there D = x_0. It draws nothing after its start. One call of the score a step.
     See `sample` for the arguments.
     """
 
@@ -229,7 +229,7 @@ def multistep(
     """`linear_multistep` with weights that were searched for together with its grid
     (`grids.multistep`).
 
-    It draws nothing after its start. One evaluation of the score a step. See `sample` for the
+    It draws nothing after its start. One call of the score a step. See `sample` for the
     arguments.
 
     Raises:

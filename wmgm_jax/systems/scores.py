@@ -196,7 +196,7 @@ class ScoreModel:
         )
 
     def network_call(self, name: str, sampling: Sampling) -> NetworkCall:
-        """The work behind one draw: a call of the network for each evaluation of the score."""
+        """The work behind one draw: one call of the network for each call of the score."""
         inputs = self._inputs()
         params = jax.eval_shape(self.network.init, jax.random.key(0), *inputs)
         count = samplers.find(sampling.sampler).num_function_evaluations(sampling.num_steps)
