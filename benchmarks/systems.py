@@ -14,7 +14,7 @@ from benchmarks.programs import Program, Row, compiled
 from benchmarks.timing import paired_medians
 from wmgm_jax import runs, sampling
 from wmgm_jax.config import registry
-from wmgm_jax.config.siblings import config_of_system, lay_over
+from wmgm_jax.config.siblings import apply_overrides, config_of_system
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core.devices import dividing
 from wmgm_jax.core.errors import UserError
@@ -117,7 +117,7 @@ def other_config(
         overrides: settings by key; those of `score` hold for `details`, too.
     """
     other = config_of_system(config, system, path)
-    lay_over(other, overrides)
+    apply_overrides(other, overrides)
     validate(other)
     return other
 

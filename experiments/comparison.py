@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 from configs import colon_ihc
 from wmgm_jax import cli, runs, systems
 from wmgm_jax.config import registry, sibling
-from wmgm_jax.config.siblings import config_of_system, lay_over
+from wmgm_jax.config.siblings import apply_overrides, config_of_system
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.core.errors import UserError
@@ -154,7 +154,7 @@ def scaled(
     elif system != config.system:
         config = sibling(config, system)
     data_stays = {k: v for k, v in (overrides or {}).items() if not k.startswith("data.")}
-    lay_over(config, data_stays)
+    apply_overrides(config, data_stays)
     return config
 
 

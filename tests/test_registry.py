@@ -11,8 +11,9 @@ from experiments import comparison
 from tests.tiny import get_config
 from wmgm_jax import runs, systems, training
 from wmgm_jax.config import base, registry, sibling
+from wmgm_jax.config.checks import expect
 from wmgm_jax.config.registry import SystemSettings
-from wmgm_jax.config.sections import expect, optimizer
+from wmgm_jax.config.sections import optimizer
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.core.random import normal
@@ -84,7 +85,7 @@ class Toy:
 def toy(monkeypatch):
     monkeypatch.setattr(registry, "SETTINGS", dict(registry.SETTINGS))
     monkeypatch.setattr(systems.registry, "SYSTEMS", dict(systems.registry.SYSTEMS))
-    registry.register("toy", SETTINGS)
+    registry.register_settings("toy", SETTINGS)
     systems.register("toy")(Toy)
 
 

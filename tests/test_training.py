@@ -103,7 +103,7 @@ def test_the_share_of_time_that_waits_for_images(tmp_path, monkeypatch):
     reporter = metrics.Reporter(tmp_path, "two", stage_of_two(), first_step=0)
     with reporter.waiting():
         now[0] += 2
-    reporter.outside(lambda seconds: now.__setitem__(0, now[0] + seconds))(100)
+    reporter.untimed(lambda seconds: now.__setitem__(0, now[0] + seconds))(100)
     now[0] += 6
     reporter.add(0, [{"p_loss": jnp.zeros(1)}, {"p_loss": jnp.ones(1)}])
     reporter.report()

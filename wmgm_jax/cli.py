@@ -87,7 +87,8 @@ def config_overrides() -> dict[str, object]:
 def run(command: Callable[..., None], words: Sequence[str] = ()) -> None:
     """Parses the flags and runs a command.
 
-    Mistakes of the user's end in one line and exit code 2, SIGTERM in 143.
+    A mistake of the user ends it with one line and exit code 2. SIGTERM or Ctrl-C during training
+    ends it with exit code 143.
 
     Args:
         command: is called with the arguments that are not flags.

@@ -35,9 +35,9 @@ def base(system: str = "wmgm") -> ConfigDict:
                 "validation_fraction": 0.05,  # where no folder or split is named for it
                 "augment": "flip",  # "none", "flip", "dihedral"
                 "cache_dir": "",  # of decoded images; empty for the user's cache folder
-                "statistics_images": 8192,  # at most so many for the statistics of the bands
+                "statistics_images": 8192,  # at most this many for the statistics
             },
-            "wavelet": {"levels": 2},  # S; of SGM and WaveDiff, the scales of their evaluation
+            "wavelet": {"levels": 2},  # S; SGM and WaveDiff use it only in evaluation
             "process": {
                 "schedule": "constant",  # "constant", "linear", "cosine"
                 "T": placeholder(float),  # None for the schedule's own
@@ -66,8 +66,8 @@ def base(system: str = "wmgm") -> ConfigDict:
             },
             "evaluation": {
                 "num_images": 1024,  # to draw
-                "reference_images": 50_000,  # at most so many validation images to compare with
-                "training_images": 10_000,  # at most so many as a floor, and to look for copies in
+                "reference_images": 50_000,  # at most this many validation images
+                "training_images": 10_000,  # at most this many, as a floor and to find copies
                 "inception_weights": "",  # a file; empty to download; "none" for no FID and its kin
                 "grid_images": 64,
                 "every": 5_000,  # steps from one measurement in training to the next

@@ -1,7 +1,7 @@
-"""What must be known of a system by its name: its defaults, its checks, its label.
+"""What the rest of the code looks up by a system's name: its defaults, its checks, its label.
 
-A system registers all of that in one file of this package, which is found by itself. Commands,
-experiments and benchmarks look it up here. Its class is registered in `wmgm_jax.systems`.
+A system registers all of that in one file of this package, which is imported automatically.
+Commands, experiments and benchmarks look it up here. Its class is registered in `wmgm_jax.systems`.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,10 +23,10 @@ class SystemSettings:
         label: its name in tables and figures.
         sections: makes the defaults of the sections that this system alone has: the settings of its
             stages, by section.
-        score_sections: those of the sections that train a score network. A sibling takes over how
-            they are trained, see `defaults.sibling`.
+        score_sections: those of the sections that train a score network. A sibling copies
+            their training settings, see `defaults.sibling`.
         own_defaults: settings, by key, of the sections that all systems have, where this system has
-            other defaults. They hold in siblings, too.
+            other defaults. They also override the other config in `sibling`.
         paper_sampling: config -> the settings of `config.sampling` with which the system's paper
             samples.
         choices: the values that a setting may have, by the end of its key.
@@ -53,7 +53,7 @@ class SystemSettings:
 SETTINGS: dict[str, SystemSettings] = {}
 
 
-def register(system: str, settings: SystemSettings) -> None:
+def register_settings(system: str, settings: SystemSettings) -> None:
     """Makes a system known by its name, the value of `config.system`."""
     SETTINGS[system] = settings
 

@@ -1,9 +1,10 @@
 """The settings of SGM."""
 
-from wmgm_jax.config.registry import SystemSettings, register
-from wmgm_jax.config.sections import check_score, score
+from wmgm_jax.config.checks import check_score
+from wmgm_jax.config.registry import SystemSettings, register_settings
+from wmgm_jax.config.sections import score
 
-register(
+register_settings(
     "sgm",
     SystemSettings(
         label="SGM",

@@ -41,7 +41,7 @@ def config_of_system(config: ConfigDict, system: str, path: str | None) -> Confi
     return (path and config_beside(path, system)) or sibling(config, system)
 
 
-def lay_over(config: ConfigDict, overrides: Mapping[str, object]) -> None:
+def apply_overrides(config: ConfigDict, overrides: Mapping[str, object]) -> None:
     """Changes a config by settings that were given for the config of another system.
 
     Settings of `score` hold for all score networks of the system. Settings of sections that the

@@ -7,9 +7,9 @@ import math
 
 from ml_collections import ConfigDict
 
+from wmgm_jax.config.checks import expect
 from wmgm_jax.config.defaults import base, leaves
 from wmgm_jax.config.registry import settings_of
-from wmgm_jax.config.sections import expect
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.diffusion.process import SPACINGS
 from wmgm_jax.diffusion.samplers import SAMPLERS
@@ -157,11 +157,12 @@ def _check_sizes(config: ConfigDict) -> None:
 def _check_sampling(config: ConfigDict) -> None:
     """Whether the sampler and its grid can take the steps."""
     settings = config.sampling
-    takes = SAMPLERS["multistep"].num_steps
-    if takes is not None and "multistep" in (settings.sampler, settings.spacing):
-        expect(
-            settings.num_steps in takes,
-            "sampling.num_steps",
-            f"{' or '.join(map(str, takes))}, the steps that multistep has weights for,",
-            settings.num_steps,
-        )
+    # The searched grid of a sampler has the sampler's numbers of steps.
+    for name, sampler in SAMPLERS.items():
+        if sampler.num_steps is not None and name in (settings.sampler, settings.spacing):
+            expect(
+                settings.num_steps in sampler.num_steps,
+                "sampling.num_steps",
+                f"{' or '.join(map(str, sampler.num_steps))} for {name}",
+                settings.num_steps,
+            )

@@ -4,8 +4,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from wmgm_jax.config.registry import SystemSettings, register
-from wmgm_jax.config.sections import check_levels, expect, optimizer
+from wmgm_jax.config.checks import check_levels, expect
+from wmgm_jax.config.registry import SystemSettings, register_settings
+from wmgm_jax.config.sections import optimizer
 
 
 def _sections() -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _check(config: ConfigDict) -> None:
         )
 
 
-register(
+register_settings(
     "wavediff",
     SystemSettings(
         label="WaveDiff",

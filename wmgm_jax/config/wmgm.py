@@ -4,8 +4,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from wmgm_jax.config.registry import SystemSettings, register
-from wmgm_jax.config.sections import check_score, expect, optimizer, score
+from wmgm_jax.config.checks import check_score, expect
+from wmgm_jax.config.registry import SystemSettings, register_settings
+from wmgm_jax.config.sections import optimizer, score
 
 
 def _sections() -> dict[str, Any]:
@@ -20,21 +21,21 @@ def _msal() -> dict[str, Any]:
         "accumulate": 1,
         "ema_decay": 0.999,
         "learning": "adversarial",  # "adversarial", "standard", "operator" (Appendix H.2)
-        "shared": True,  # one generator for all scales, or one a scale
+        "shared": True,  # one generator for all scales, or one per scale
         "loss_domain": "image",  # "image", "wavelet"
         "mse_weight": 20.0,  # lambda
         "ssim_weight": 0.5,  # nu
         "adversarial_weight": 0.1,  # alpha
         "lipschitz": "sigmoid",  # "sigmoid", "gradient_penalty"
         "penalty_weight": 10.0,  # of the gradient penalty
-        "discriminator_every": 4,  # generator steps a discriminator step
+        "discriminator_every": 4,  # generator steps per discriminator step
         "generator_optimizer": optimizer(1e-4, weight_decay=0.01),
         "discriminator_optimizer": optimizer(1e-5, weight_decay=0.01),
         # The generator of the details, by adversarial, standard and operator learning.
         "generator": {"channels": 64, "depth": 5, "norm": "batch"},  # or "group"
         "unet": {"channels": 64, "depth": 5},
         "fno": {"modes": (16, 16), "channels": 256, "depth": 4},
-        # Of adversarial learning alone.
+        # Used only by adversarial learning.
         "discriminator": {"channels": 64, "num_blocks": 5, "dropout": 0.5},
     }
 
@@ -70,7 +71,7 @@ def _check_fno(config: ConfigDict) -> None:
     )
 
 
-register(
+register_settings(
     "wmgm",
     SystemSettings(
         label="WMGM",

@@ -4,8 +4,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from wmgm_jax.config.registry import SystemSettings, register
-from wmgm_jax.config.sections import check_score, score
+from wmgm_jax.config.checks import check_score
+from wmgm_jax.config.registry import SystemSettings, register_settings
+from wmgm_jax.config.sections import score
 
 
 def _sections() -> dict[str, Any]:
@@ -20,7 +21,7 @@ def _check(config: ConfigDict) -> None:
         check_score(config, section)
 
 
-register(
+register_settings(
     "wsgm",
     SystemSettings(
         label="WSGM",

@@ -9,7 +9,8 @@ The same data takes four forms, and a codec converts between them:
 | unit range, as networks see it | float32 in [-1, 1] | float32, mean 0, standard deviation 1/2 |
 | sample, as `sample_fn` returns it | float32 in [0, 1] | float32, in the units of the data |
 
-A source and a model each have a codec. Nothing else asks whether data are images or fields.
+A source and a model each have a codec. Other code asks the codec, and seldom needs to know whether
+data are images or fields.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The Ornstein-Uhlenbeck noising process (Eq. 1, 12), its time grids and its training loss.
+"""The Ornstein-Uhlenbeck noising process (Eq. 1, 12) and its time grids.
 
     dX = -g(t)^2 X dt + sqrt(2) g(t) dB,      B(t) = integral of g^2 from 0 to t
     X_t = alpha(t) X_0 + sigma(t) eps,        alpha = exp(-B),   sigma^2 = 1 - alpha^2

@@ -6,7 +6,7 @@ that it reverses. It knows nothing of networks. The data and the noise that a sc
 
     x_0 = (x + sigma^2 s) / alpha,    eps = -sigma s,    x = alpha x_0 + sigma eps.
 
-Times fall from t to r. The facts about a sampler stand above its function, see `Sampler`.
+Times fall from t to r. The decorator of each sampler states its facts, see `Sampler`.
 """
 
 import dataclasses
@@ -34,9 +34,9 @@ class Sampler:
         reverse: the process.
         order: of convergence, in the largest step.
         is_stochastic: whether it draws noise after its start.
-        spacing: of `OUProcess.times`, where nothing else is said: the papers' uniform grid, or a
-            better one where it was searched for.
-        calls_per_step: calls of the score a step, but for the last.
+        spacing: the default spacing of its grid, see `OUProcess.times`: the papers' uniform one, or
+            a better one where it was searched for.
+        calls_per_step: calls of the score in each step except the last.
         calls_on_last_step: calls of the score on the last step.
         num_steps: the only numbers of steps that it can take; None for any.
     """
@@ -88,7 +88,7 @@ def euler_maruyama(
 
         x <- x + g^2 dt (x + 2 s(x, t)) + sqrt(2 dt) g z,    z = 0 on the last step.
 
-    One call of the score a step. See `sample` for the arguments.
+    One call of the score per step. See `sample` for the arguments.
     """
 
     def step(x, inputs):
@@ -107,13 +107,13 @@ def euler_maruyama(
 def ancestral(
     score_fn: ScoreFunction, process: OUProcess, times: jax.Array, key: jax.Array, x: jax.Array
 ) -> jax.Array:
-    """Ancestral sampling of DDPM (Ho et al. 2020, Eq. 6-7), the authors' own sampler:
+    """Ancestral sampling of DDPM (Ho et al. 2020, Eq. 6-7), which WMGM's authors use:
 
         x <- alpha_r x_0 + sqrt(sigma_r^2 - eta^2) eps + eta z,
         eta^2 = sigma_r^2 / sigma_t^2 (1 - (alpha_t / alpha_r)^2),
 
     a draw of the forward process at r given X_t = x and X_0 = x_0. At r = 0 it is x_0. One
-    call of the score a step. See `sample` for the arguments.
+    call of the score per step. See `sample` for the arguments.
     """
 
     def step(x, inputs):
@@ -138,7 +138,7 @@ def ddim(
         x <- alpha_r x_0 + sigma_r eps,
 
     the first-order exponential integrator of the probability flow. It draws nothing after its
-    start. One call of the score a step. See `sample` for the arguments.
+    start. One call of the score per step. See `sample` for the arguments.
     """
 
     def step(x, inputs):
@@ -160,15 +160,15 @@ def heun(
                            y <- y + (rho_r - rho_t) (eps(y, t) + eps(y', r)) / 2,
 
     and y <- y' on the step to 0, where there is no slope to average with. It draws nothing after
-    its start. Two calls of the score a step, one on the last. See `sample` for the
+    its start. Two calls of the score per step, one on the last. See `sample` for the
     arguments.
     """
 
     def slope(y, t):
         return _data_and_noise(score_fn, process, process.alpha(t) * y, t)[1]
 
-    # One turn a call, alternately the predictor y' and its correction: so that the score
-    # stands once in the program.
+    # Each iteration of the scan calls the score once: for the predictor y', then for its
+    # correction. So the program contains the network once.
     def evaluate(carry, inputs):
         y, before, slope_before = carry
         is_predictor, at, t, r = inputs
@@ -200,8 +200,8 @@ def dpmpp_2m(
         D = x_0 + (x_0 - x_0') h / (2 h'),    h = lambda_r - lambda_t,   lambda = log(alpha / sigma)
         x <- sigma_r / sigma_t x + (alpha_r - alpha_t sigma_r / sigma_t) D,
 
-    where x_0' and h' are those of the step before. The first step has none, and to the last h is
-    infinite: there D = x_0. It draws nothing after its start. One call of the score a step.
+    where x_0' and h' are those of the step before. The first step has none. On the last step h is
+    infinite, and D = x_0. It draws nothing after its start. One call of the score per step.
     See `sample` for the arguments.
     """
 
@@ -229,7 +229,7 @@ def multistep(
     """`linear_multistep` with weights that were searched for together with its grid
     (`grids.multistep`).
 
-    It draws nothing after its start. One call of the score a step. See `sample` for the
+    It draws nothing after its start. One call of the score per step. See `sample` for the
     arguments.
 
     Raises:

@@ -7,8 +7,8 @@ from typing import Any
 
 from wmgm_jax.evaluation import intervals, pixels
 from wmgm_jax.evaluation.inception import features
+from wmgm_jax.evaluation.inception.feature_measures import feature_measures
 from wmgm_jax.evaluation.inception.features import Inception
-from wmgm_jax.evaluation.inception.measures import feature_measures
 from wmgm_jax.evaluation.sets import ImageSets
 
 

@@ -1,4 +1,4 @@
-"""Flax modules and nothing else: images in, images or numbers out."""
+"""The Flax modules: images in, images or numbers out."""
 
 from wmgm_jax.networks.attention_unet import AttentionUNet
 from wmgm_jax.networks.denoising_generator import DenoisingGenerator

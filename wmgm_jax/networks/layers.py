@@ -175,7 +175,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def sinusoidal_embedding(level: jax.Array, size: int) -> jax.Array:
-    """Cosines, then sines, of frequencies from 1 down to 1/10000.
+    """Cosines, then sines, of frequencies from 1 down to almost 1/10000.
 
     The position encoding of transformers (Vaswani et al. 2017), https://arxiv.org/abs/1706.03762.
 

@@ -4,7 +4,7 @@
     for k = S..1:   x_H^k <- details given x_L^k;   x_L^(k-1) = A^T (x_L^k, x_H^k)
     image = x_L^0
 
-A system says how details are generated. The climb is the same.
+A system says how the details of one scale are generated. Adding them, scale by scale, is the same.
 """
 
 import abc
@@ -60,8 +60,10 @@ class Cascade(abc.ABC):
 
     @abc.abstractmethod
     def make_generate_details(self, sampling: Sampling) -> GenerateDetails:
-        """Makes the pure function that generates the details of one scale, normalised by the
-        model's statistics, and returns them in their own range."""
+        """Makes the pure function that generates the details of one scale.
+
+        It takes x_L^k and returns x_H^k as they are, and normalises them inside.
+        """
 
     @abc.abstractmethod
     def detail_calls(self, sampling: Sampling) -> list[NetworkCall]:
@@ -72,7 +74,7 @@ class Cascade(abc.ABC):
         return compute_statistics(batches, self.levels)
 
     def make_draw(self, sampling: Sampling) -> Draw:
-        """The coarsest band, then the climb to the image."""
+        """The coarsest band, then the details, added scale by scale."""
         draw_coarsest = self.coarsest.make_draw(sampling)
         add_details = self.make_add_details(sampling)
 
@@ -85,7 +87,7 @@ class Cascade(abc.ABC):
     def make_add_details(
         self, sampling: Sampling
     ) -> Callable[[Params, jax.Array, jax.Array], jax.Array]:
-        """Makes the climb, a pure function (parameters of the model, keys `[B]`, x_L^S) -> images
+        """Makes a pure function (parameters of the model, keys `[B]`, x_L^S) -> images
         `[B, H, W, C]`."""
         generate_details = self.make_generate_details(sampling)
 

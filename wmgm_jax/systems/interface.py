@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 Params = Any
+BatchStats = Any
 Statistics = Any
 Scalar = jax.Array | float
 
@@ -32,7 +33,7 @@ class Batch:
         keys: `[b]` keys, one an image. Each is a function of the seed, the step and the image's
             place in the whole batch. A loss draws all its randomness from them, so that a run does
             not depend on the number of devices.
-        statistics: the training set's, as `System.compute_statistics` returned them.
+        statistics: the training set's, from `System.compute_statistics`, with the codec's.
     """
 
     images: jax.Array
@@ -40,8 +41,8 @@ class Batch:
     statistics: Statistics
 
 
-# (parameters by objective, batch-norm statistics, batch) -> loss, (metrics, new batch-norm
-# statistics). Losses are called inside `jax.pmap` over the axis `core.devices.BATCH_AXIS`.
+# (parameters by objective, batch-norm averages, batch) -> loss, (metrics, new batch-norm
+# averages). Losses are called inside `jax.pmap` over the axis `core.devices.BATCH_AXIS`.
 Loss = Callable[
     [Mapping[str, Params], Params, Batch], tuple[Scalar, tuple[Mapping[str, Scalar], Params]]
 ]
@@ -75,7 +76,7 @@ class Objective:
     Attributes:
         loss: differentiated with respect to the parameters of this objective alone.
         optimizer: its section of the config.
-        every: the parameters are updated at every so many-th step.
+        every: the parameters are updated every `every` steps.
         ema: whether to keep an exponential moving average of the parameters. Sampling uses it.
     """
 
@@ -93,7 +94,7 @@ class LazyRegularizer:
     Attributes:
         objective: the name of the objective, which is updated at all those steps.
         loss: the penalty.
-        every: it is added at every so many-th step.
+        every: it is added every `every` steps.
     """
 
     objective: str
@@ -108,9 +109,9 @@ class Stage:
     Attributes:
         section: the name of its section of the config.
         settings: that section, with `num_steps`, `batch_size`, `accumulate` and `ema_decay`.
-        init: key -> (parameters by objective, batch-norm statistics).
+        init: key -> (parameters by objective, batch-norm averages).
         objectives: by name, in the order in which they are updated.
-        export: (averaged parameters by objective, averaged batch-norm statistics) -> this stage's
+        export: (EMA of the parameters by objective, EMA of the batch-norm averages) -> this stage's
             entries in the parameters of the model.
         generated_and_target: (this stage's entries and `statistics`, keys `[B]`, images
             `[B, H, W, C]` in unit range) -> (what the stage generates, what it should generate),
@@ -122,9 +123,9 @@ class Stage:
 
     section: str
     settings: ConfigDict
-    init: Callable[[jax.Array], tuple[dict[str, Params], Params]]
+    init: Callable[[jax.Array], tuple[dict[str, Params], BatchStats]]
     objectives: dict[str, Objective]
-    export: Callable[[dict[str, Params], Params], dict[str, Params]]
+    export: Callable[[dict[str, Params], BatchStats], dict[str, Params]]
     generated_and_target: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     is_paired: bool
     regularizers: dict[str, LazyRegularizer] = dataclasses.field(default_factory=dict)

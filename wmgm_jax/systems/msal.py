@@ -3,11 +3,11 @@
     x_H^k = G(x_L^k, z^k),   z^k ~ N(0, I)
 
 Bands reach the networks with unit scale. One shared generator sees every scale, but the statistics
-of batch norm differ between scales, so there is one set of them a scale.
+of batch norm differ between scales, so there is one set of them per scale.
 
 `msal.learning` chooses between adversarial learning and the two that the paper compares it with
-(Table 2, Appendix H.2). Those have another network in the place of G, with the same inputs, and no
-discriminator: standard learning a plain U-Net, operator learning a Fourier neural operator.
+(Table 2, Appendix H.2). They replace G by another network with the same inputs, and have no
+discriminator. Standard learning uses a plain U-Net, operator learning a Fourier neural operator.
 """
 
 import functools
@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from wmgm_jax import wavelets
 from wmgm_jax.config import arguments
 from wmgm_jax.core.random import fold_in, normal
-from wmgm_jax.losses import msal
+from wmgm_jax.losses import msal as losses
 from wmgm_jax.networks import FNO, AttentionUNet, Discriminator, PlainUNet, inference
 from wmgm_jax.networks.apply import apply_fn
 from wmgm_jax.systems.interface import (
@@ -77,7 +77,7 @@ class MSAL:
         self.config, self.settings = config, config.msal
         self.scales = range(1, config.wavelet.levels + 1)
         self.domain = LOSS_DOMAINS[self.settings.loss_domain]
-        self.lipschitz = msal.LIPSCHITZ[self.settings.lipschitz](self.settings.penalty_weight)
+        self.lipschitz = losses.LIPSCHITZ[self.settings.lipschitz](self.settings.penalty_weight)
         learning = LEARNING[self.settings.learning]
         self.generator = learning.network(
             out_channels=3 * config.data.channels,
@@ -137,7 +137,7 @@ class MSAL:
         total, metrics, updated = 0.0, {}, {}
         for k, (low, details) in self.pyramid(batch):
             fake, updated[_scale(k)] = self.fake(params, batch_stats, batch, low, k)
-            loss, terms = msal.generator_loss(
+            loss, terms = losses.generator_loss(
                 fake,
                 self.domain.view(low, details, batch.statistics, k),
                 self.critic(params, batch.keys, k) if self.discriminator else None,
@@ -157,7 +157,7 @@ class MSAL:
             fake, _ = self.fake(params, batch_stats, batch, low, k)
             real = self.domain.view(low, details, batch.statistics, k)
             critic = self.critic(params, batch.keys, k)
-            total += msal.discriminator_loss(fake, real, critic)
+            total += losses.discriminator_loss(fake, real, critic)
             mixing_keys = fold_in(batch.keys, _MIXING, k)
             for name, value in self.lipschitz.penalties(fake, real, mixing_keys, critic).items():
                 penalties[name] = penalties.get(name, 0.0) + value
@@ -169,7 +169,7 @@ class MSAL:
         return enumerate(wavelets.pyramid(batch.images, self.scales[-1]), 1)
 
     def fake(self, params, batch_stats, batch: Batch, low: jax.Array, k: int):
-        """Generated details in the loss's domain, and the updated batch-norm statistics."""
+        """Generated details in the loss's domain, and the updated batch-norm averages."""
         output, updated = self.generator.apply(
             self.variables({**params, "batch_stats": batch_stats}, k),
             self.inputs(fold_in(batch.keys, _Z, k), low, batch.statistics, k),
@@ -180,7 +180,7 @@ class MSAL:
         fake = self.domain.view(low, details, batch.statistics, k)
         return fake, updated.get("batch_stats", {})
 
-    def critic(self, params, keys: jax.Array, k: int) -> msal.Critic:
+    def critic(self, params, keys: jax.Array, k: int) -> losses.Critic:
         """D at scale k."""
         dropout_keys = fold_in(keys, _DROPOUT, k)
         variables = {"params": self.at_scale(params["discriminator"], k)}
@@ -222,7 +222,7 @@ class MSAL:
         )
 
     def init(self, key: jax.Array) -> tuple[dict[str, Params], Params]:
-        """The first parameters by network, and the batch-norm statistics by scale."""
+        """The first parameters by network, and the batch-norm averages by scale."""
 
         def generator(key):
             return self.generator.init(key, self.generator_input(1), train=False)

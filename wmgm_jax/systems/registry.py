@@ -1,4 +1,7 @@
-"""The systems by name. A file of this package registers its class, and is found by itself."""
+"""The systems by name.
+
+A file of this package registers its class, and is imported automatically.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar

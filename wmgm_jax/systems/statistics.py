@@ -18,7 +18,7 @@ SMALLEST_STD = 1e-4
 
 def compute_statistics(batches: Iterable[jax.Array | np.ndarray], levels: int) -> Statistics:
     """Mean and standard deviation of x_L^k and standard deviation of each detail band (the
-    gamma_k of WSGM Eq. 14), per scale and channel, of images in [-1, 1].
+    gamma_k of WSGM Eq. 14), per scale and channel, of images in unit range.
 
     Args:
         batches: float32 `[B, H, W, C]` in unit range, at least one.

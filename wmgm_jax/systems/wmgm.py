@@ -1,4 +1,4 @@
-"""WMGM: diffusion on the coarsest Haar band, one adversarial pass a scale for the details.
+"""WMGM: diffusion on the coarsest Haar band, one adversarial pass per scale for the details.
 
     x_L^S  <- reverse diffusion (Eq. 20)
     for k = S..1:   x_H^k = G(x_L^k, z^k);   x_L^(k-1) = A^T (x_L^k, x_H^k)      (Algorithm 2)
@@ -37,5 +37,5 @@ class WMGM(Cascade):
         return self.msal.generate_details
 
     def detail_calls(self, sampling: Sampling) -> list[NetworkCall]:
-        """One call of the generator a scale."""
+        """One call of the generator per scale."""
         return [self.msal.network_call(k) for k in reversed(self.scales)]

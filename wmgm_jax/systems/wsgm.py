@@ -45,7 +45,7 @@ class WSGM(Cascade):
         }
 
     def make_generate_details(self, sampling: Sampling) -> GenerateDetails:
-        """One reverse process a scale."""
+        """One reverse process per scale."""
         reverse = {k: score.make_draw(sampling) for k, score in self.details.items()}
 
         def generate_details(params, keys, low, k):
@@ -56,7 +56,7 @@ class WSGM(Cascade):
         return generate_details
 
     def detail_stages(self) -> dict[str, Stage]:
-        """One stage a scale, the coarsest first."""
+        """One stage per scale, the coarsest first."""
         return {_name(k): self.detail_stage(k) for k in reversed(self.scales)}
 
     def detail_stage(self, k: int) -> Stage:
@@ -80,7 +80,7 @@ class WSGM(Cascade):
         )
 
     def detail_calls(self, sampling: Sampling) -> list[NetworkCall]:
-        """N calls of a network a scale."""
+        """N calls of a network per scale."""
         return [
             self.details[k].network_call(f"details, scale {k}", sampling)
             for k in reversed(self.scales)

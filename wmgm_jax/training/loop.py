@@ -1,9 +1,9 @@
 """The one training loop, for every stage of every system.
 
-A step is a pure function of the state. One call takes a few steps on all devices, and callbacks do
-all else between two calls. What a run computes at a step depends on the seed and the step alone,
-and its whole state is in its checkpoints. So a run that is killed and started again ends where it
-would have ended.
+A step is a pure function of the state. One call of a compiled program takes a few steps on all
+devices, and callbacks do all else between two calls. What a run computes at a step depends on the
+seed and the step alone, and its whole state is in its checkpoints. So a run that is killed and
+started again ends where it would have ended.
 """
 
 import contextlib
@@ -20,23 +20,17 @@ from wmgm_jax.runs.checkpoints import Checkpoints
 from wmgm_jax.runs.run import Run, selected_stages
 from wmgm_jax.systems.interface import Stage
 from wmgm_jax.training import parallel
-from wmgm_jax.training.callbacks import Callback, Moment, any_of, every, when_preempted
+from wmgm_jax.training.callbacks import Progress, make_callbacks
 from wmgm_jax.training.preemption import Preemption
 from wmgm_jax.training.previews import Previews
 from wmgm_jax.training.reporter import Reporter
-from wmgm_jax.training.state import (
-    TrainState,
-    checkpoint_trees,
-    first_state,
-    model_entries,
-    restored_state,
-)
+from wmgm_jax.training.state import TrainState, first_state, restored_state
 from wmgm_jax.training.step import active_terms, make_train_steps
 
 _log = logging.getLogger(__name__)
 
 # The active terms of each step of one call.
-CallSchedule = tuple[tuple[str, ...], ...]
+CallTerms = tuple[tuple[str, ...], ...]
 
 
 def train(run: Run) -> None:
@@ -44,7 +38,7 @@ def train(run: Run) -> None:
 
     Raises:
         UserError: a loss is not finite, or the disk is full.
-        Preempted: SIGTERM came, and a checkpoint has been saved.
+        Preempted: SIGTERM or Ctrl-C came, and a checkpoint has been saved.
     """
     for name in selected_stages(run.config, run.system):
         _train_stage(run, name, run.system.stages[name])
@@ -76,70 +70,37 @@ def _loop(run: Run, name: str, stage: Stage, state: TrainState, checkpoints: Che
         images = opened(_batches(run, stage, first_step))
         reporter = opened(Reporter(run.workdir, name, stage, first_step))
         previews = opened(Previews(run, name, stage, first_step))
-        callbacks = _callbacks(run, stage, reporter, previews, checkpoints)
+        callbacks = make_callbacks(run, stage, reporter, previews, checkpoints)
         preemption = stack.enter_context(Preemption())
-        now = Moment(first_step, is_last=False, is_preempted=False)
+        progress = Progress(first_step, is_last=False, is_preempted=False)
         for step in range(first_step, num_steps, per_call):
             with reporter.waiting():
                 batches = next(images)
-            program = programs[_call_schedule(run, stage, step)]
+            program = programs[_call_terms(run, stage, step)]
             state, metrics = program(state, parallel.split_over_devices(batches))
             reporter.add(step, metrics)
 
             done = step + per_call
-            now = Moment(done, done == num_steps, preemption.requested(done // per_call))
+            progress = Progress(done, done == num_steps, preemption.requested(done // per_call))
             for callback in callbacks:
-                if callback.when(now):
-                    callback.run(now, state)
-            if now.is_preempted:
+                if callback.when(progress):
+                    callback.run(progress, state)
+            if progress.is_preempted:
                 break
-        # A signal may have come while the callbacks of the last step ran, with stages to come.
-        is_preempted = now.is_preempted or preemption.requested(now.step // per_call + 1)
+        # A signal may have come during the last callbacks, with stages left to train.
+        is_preempted = progress.is_preempted or preemption.requested(progress.step // per_call + 1)
     checkpoints.wait()
     if is_preempted:
-        raise Preempted(f"{name}: saved step {now.step}; the same command goes on from there")
-
-
-def _callbacks(
-    run: Run, stage: Stage, reporter: Reporter, previews: Previews, checkpoints: Checkpoints
-) -> list[Callback]:
-    """What happens beside training, in this order."""
-    settings, is_first_host = run.config.train, jax.process_index() == 0
-
-    def report(now: Moment, state: TrainState) -> None:
-        reporter.report()
-
-    def measure(now: Moment, state: TrainState) -> None:
-        values = previews.measure(model_entries(stage, state)) if is_first_host else {}
-        reporter.measures(now.step, values)
-        previews.keep_best(now.step, values, checkpoint_trees(state)[0])
-
-    def preview(now: Moment, state: TrainState) -> None:
-        if is_first_host:
-            previews.write(now.step, model_entries(stage, state))
-
-    def save(now: Moment, state: TrainState) -> None:
-        checkpoints.save(now.step, *checkpoint_trees(state))
-
-    measures = every(run.config.evaluation.every)
-    saves = any_of(every(settings.checkpoint_every), when_preempted)
-    return [
-        # It stops at what is not finite, so that nothing of that is measured or saved.
-        Callback(any_of(every(settings.log_every), measures, saves), report),
-        Callback(measures, reporter.outside(measure)),
-        Callback(every(settings.preview_every), reporter.outside(preview)),
-        # The last: a run that goes on from it does none of the others again.
-        Callback(saves, reporter.outside(save)),
-    ]
+        raise Preempted(f"{name}: saved step {progress.step}; the same command goes on from there")
 
 
 def compile_calls(
     run: Run, name: str, stage: Stage, first_step: int, state: TrainState
-) -> dict[CallSchedule, Callable]:
+) -> dict[CallTerms, Callable]:
     """The programs of all calls from a step on.
 
-    There is one program for each schedule of active terms, and no branch inside: what a branch
-    holds runs slower on a CPU.
+    There is one program for each sequence of active terms, and no branch inside. On a CPU, code in
+    a branch is slower.
 
     Args:
         run: the run.
@@ -151,16 +112,16 @@ def compile_calls(
     shape = (per_call, stage.settings.batch_size // jax.process_count(), *run.train.image_shape)
     images = parallel.split_over_devices(np.zeros(shape, run.train.codec.dtype))
     steps = range(first_step, stage.settings.num_steps, per_call)
-    schedules = list(dict.fromkeys(_call_schedule(run, stage, step) for step in steps))
+    sequences = list(dict.fromkeys(_call_terms(run, stage, step) for step in steps))
     programs = {}
-    for i, schedule in enumerate(schedules, 1):
-        _log.info("%s: compiling program %d of %d", name, i, len(schedules))
-        programs[schedule] = parallel.compiled(make_train_steps(stage, schedule), state, images)
+    for i, terms in enumerate(sequences, 1):
+        _log.info("%s: compiling program %d of %d", name, i, len(sequences))
+        programs[terms] = parallel.compiled(make_train_steps(stage, terms), state, images)
     _log.info("%s: compiled in %.0f s", name, time.monotonic() - start)
     return programs
 
 
-def _call_schedule(run: Run, stage: Stage, first: int) -> CallSchedule:
+def _call_terms(run: Run, stage: Stage, first: int) -> CallTerms:
     """The active terms of each step of the call that begins with step `first`."""
     steps = range(first, first + run.config.train.steps_per_call)
     return tuple(active_terms(stage, step) for step in steps)

@@ -40,7 +40,7 @@ class Preemption:
     def _on_signal(self, number: int, _) -> None:
         self._received = True
         if number == signal.SIGINT:
-            _log.warning("stopping after this step; Ctrl-C again stops at once")
+            _log.warning("stopping after this call; Ctrl-C again stops at once")
             signal.signal(number, self._former[number])
 
     def requested(self, call: int) -> bool:

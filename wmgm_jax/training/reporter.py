@@ -63,7 +63,7 @@ class Reporter:
         if len(self._pending) > steps_ahead:
             jax.block_until_ready(self._pending[-1 - steps_ahead])
 
-    def measures(self, step: int, values: Mapping[str, float]) -> None:
+    def write_measures(self, step: int, values: Mapping[str, float]) -> None:
         """Writes measures taken after `step` steps."""
         if not self._writes:
             return
@@ -120,7 +120,7 @@ class Reporter:
         if self._events is not None:
             self._events.write_scalars(step, values)
 
-    def outside(self, work: Callable[..., None]) -> Callable[..., None]:
+    def untimed(self, work: Callable[..., None]) -> Callable[..., None]:
         """The same work, whose time does not count in the rate of steps."""
 
         @functools.wraps(work)

@@ -30,7 +30,7 @@ class TrainState:
         step: steps taken, int32; also the position in the data.
         key_data: the raw key from which each step's keys are folded, uint32.
         params: by objective.
-        batch_stats: batch-norm statistics of the stage's networks.
+        batch_stats: batch-norm averages of the stage's networks.
         ema: exponential moving averages of (the params of objectives that have one, batch_stats).
         opt_state: by objective.
         statistics: of the training set.
