@@ -146,7 +146,7 @@ def _as_before():
 
 def _is_of_a_command(module_name):
     # ml_collections loads every config file as one module, over what the one before has left in it.
-    others = ("wmgm_jax.main", "tests.tiny_experiment", "config")
+    others = ("wmgm_jax.main", "tests.tiny_experiment", "config_config")
     return module_name.split(".")[0] in ("experiments", "benchmarks") or module_name in others
 
 
