@@ -38,7 +38,8 @@ def path_error(
         for a grid `[N + 1]` of B, falling to 0, and weights `[N, N]`.
     """
     model = wmgm_jax.load(workdir, stages=["score"])
-    score = CoarsestBand(model.config, model.config.wavelet.levels).score
+    config = model.config
+    score = CoarsestBand(config, config.train.dtype, config.wavelet.levels).score
     score_fn = score.score_function(model.params["score"])
     start = jax.random.normal(jax.random.key(0), (num_paths, *score.shape))
     goal = jax.jit(samplers.dpmpp_2m, static_argnums=(0, 1))(

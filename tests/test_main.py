@@ -179,7 +179,7 @@ def test_any_images_against_any_others(trained, faces, run, tmp_path):
 
 def test_another_system_trains_samples_and_is_evaluated(run, tmp_path):
     flags = (f"{TINY}:wsgm", f"--workdir={tmp_path}", "--config.score.num_steps=3")
-    code, _, log = run(*flags, "--cpu_devices=2")
+    code, _, log = run(*flags)
     assert code == 0, log
     stages = ["details_1", "details_2", "score"]
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == stages
@@ -265,7 +265,7 @@ def test_celebahq_differs_from_afhq_in_its_images(suffix):
 
 
 def test_inspect(run):
-    code, output, log = run("--config=configs/cifar10.py", "--mode=inspect")
+    code, output, log = run(TINY, "--mode=inspect")
     assert code == 0, log
     facts = json.loads(output.splitlines()[-1])
     assert f"{facts['parameters']['score']:,}" in output

@@ -173,7 +173,7 @@ def test_details_leave_the_low_bands_as_they_are():
 def test_the_score_of_white_data(prediction):
     """Under "velocity" a network of zeros is exact for N(0, I), whose score is -x."""
     config = tiny(**{"score.prediction": prediction})
-    model = scores.build(config, "score", (4, 4, 3))
+    model = scores.build(config, "float32", "score", (4, 4, 3))
     score_fn = model.score_function(model.init(jax.random.key(0)))
     x, t = jax.random.normal(jax.random.key(1), (3, 4, 4, 3)), jnp.array([0.1, 1.0, 4.0])
     expected = -x if prediction == "velocity" else jnp.zeros_like(x)
@@ -183,7 +183,7 @@ def test_the_score_of_white_data(prediction):
 def test_velocity_stands_for_the_noise():
     """With v = alpha eps - sigma x0 the score is that of the noise, whatever the schedule."""
     config = tiny(**{"score.prediction": "velocity", "process.schedule": "cosine"})
-    process = scores.build(config, "score", (4, 4, 3)).process
+    process = scores.build(config, "float32", "score", (4, 4, 3)).process
     x0, noise = jax.random.normal(jax.random.key(0), (2, 3, 4, 4, 3))
     t = jnp.array([0.1, 0.4, 0.9])
     alpha, sigma = (f(t)[:, None, None, None] for f in (process.alpha, process.sigma))
