@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 import wmgm_jax
 from tests.tiny import get_config
-from wmgm_jax import systems, wavelets
+from wmgm_jax import runs, systems, wavelets
 from wmgm_jax.config.validation import validate
+from wmgm_jax.core.errors import UserError
 from wmgm_jax.networks import inference
 from wmgm_jax.runs import untrained
 from wmgm_jax.systems import wsgm
@@ -228,3 +229,10 @@ def test_images_are_drawn_with_prepared_networks(system, networks, monkeypatch):
     sample_fn = wmgm_jax.make_sample_fn(config)
     jax.eval_shape(lambda params: sample_fn(params, jax.random.key(0), 2), model.params)
     assert seen == networks
+
+
+def test_a_batch_that_does_not_fit_is_told_by_the_setting_that_exists(tmp_path):
+    """The stages of WSGM's details share one section of the config."""
+    config = config_of("wsgm", **{"details.batch_size": 10**6})
+    with pytest.raises(UserError, match=r"--config\.details\.batch_size=1000000 is more than"):
+        runs.open_run(config, tmp_path)
