@@ -1,5 +1,6 @@
 # make demo   trains, samples and evaluates WMGM on the embedded images, in runs/colon_ihc
 # make test   lints, checks the types and runs the tests
+# make campaign  runs the tests that take long
 # make docs   serves the documentation at http://localhost:8000; make docs-check builds it strictly
 # make clean  removes the environment; runs/ stays
 #
@@ -8,9 +9,11 @@
 PYTHON ?= python3
 ACCEL ?=
 PY := .venv/bin/python
+# A file is for one worker, in the order of tests/conftest.py.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 INSTALLED := .venv/.installed-$(or $(ACCEL),cpu)
 
-.PHONY: demo test docs docs-check clean
+.PHONY: demo test campaign docs docs-check clean
 
 # Of the cores as many as divide the config's batches.
 CORES = $(shell $(PY) -c 'import os; print(min(16, 1 << os.cpu_count().bit_length() - 1))')
@@ -25,8 +28,11 @@ test: $(INSTALLED)
 	$(PY) -m ruff format --check .
 	.venv/bin/lint-imports
 	$(PY) -m basedpyright
-	@# In the order of the names: files of few tests, which would come last, are the longest.
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not campaign'
+
+# What takes long: runs that are killed at random instants, several hosts, every kind of damage.
+campaign: $(INSTALLED)
+	$(PYTEST) -m campaign
 
 $(INSTALLED): requirements.txt setup.cfg setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

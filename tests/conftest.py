@@ -1,7 +1,8 @@
 import os
-import tempfile
 
 import pytest
+
+from tests.commands import ROOT, Command, run_here
 
 # Compiling takes most of the time of the tests: the less is optimised, the sooner they are done.
 QUICK_COMPILATION = (
@@ -10,18 +11,32 @@ QUICK_COMPILATION = (
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = QUICK_COMPILATION
-# And what one process has compiled, another need not. The first of a session makes the folder.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    _programs = tempfile.TemporaryDirectory(prefix="wmgm_jax_tests_")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-
-# JAX reads the environment when it is imported.
-from tests.commands import ROOT, Command, run_here  # noqa: E402
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 __all__ = ["ROOT", "TINY"]
 
 TINY = "--config=tests/tiny.py"
+
+# The longest files first, so that two workers end at about the same time.
+LONGEST = ("test_main", "test_experiments", "test_wmgm", "test_wavediff", "test_resume")
+COMPILED_BYTES = 1_000_000_000
+
+
+def pytest_configure(config):
+    """What one process or session has compiled, another need not: JAX keeps programs by their text,
+    the flags and its version. Workers get the folder from the process that starts them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ and config.pluginmanager.hasplugin("cacheprovider"):
+        folder = config.cache.mkdir("compiled")
+        files = [path for path in folder.iterdir() if path.is_file()]
+        if sum(path.stat().st_size for path in files) > COMPILED_BYTES:
+            for path in files:
+                path.unlink()
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"{name}.py": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture

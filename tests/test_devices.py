@@ -75,6 +75,7 @@ def test_accumulation_trains_what_the_whole_batch_trains(one_device, run, tmp_pa
     assert_equal_to_rounding(score, one_device)
 
 
+@pytest.mark.campaign
 def test_two_hosts_train_what_one_trains(one_device, start, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -92,6 +92,7 @@ def test_a_run_leaves_what_the_readme_says(reference):
     assert steps_logged(reference)[-1] == ("msal", 12)
 
 
+@pytest.mark.campaign
 def test_killed_at_random_instants(reference, start, run, tmp_path):
     """SIGKILL six times, each after a random number of files more has been written."""
     workdir = tmp_path / "killed"
