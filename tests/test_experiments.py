@@ -140,7 +140,8 @@ def test_figures_without_training(name, table, figure, run, tmp_path):
 
 
 def test_measures_notice_blur(run, tmp_path):
-    flags = (TINY, f"--out={tmp_path}", "--num_images=80")
+    small = "--config.data.image_size=(8,8)"
+    flags = (TINY, small, f"--out={tmp_path}", "--num_images=80")
     code, _, log = run(*flags, module="experiments.measures")
     assert code == 0, log
     rows = read(tmp_path / "measures.csv")
