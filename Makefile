@@ -1,6 +1,6 @@
 # make demo   trains, samples and evaluates WMGM on the embedded images, in runs/colon_ihc
 # make test   lints, checks the types and runs the tests
-# make campaign  runs the tests that take long
+# make campaign  runs the tests that take long and that make test leaves out
 # make docs   serves the documentation at http://localhost:8000; make docs-check builds it strictly
 # make clean  removes the environment; runs/ stays
 #
