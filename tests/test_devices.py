@@ -21,6 +21,7 @@ FLAGS = (
     "--config.msal.discriminator_every=2",
     "--config.train.checkpoint_every=20",
     "--config.train.preview_every=1000",
+    "--config.evaluation.every=20",
     "--config.evaluation.num_images=1",
 )
 

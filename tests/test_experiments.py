@@ -9,7 +9,7 @@ import pytest
 from conftest import TINY
 from PIL import Image
 
-from configs import faces128, wavediff_faces128
+from configs import colon_ihc, faces128, wavediff_faces128
 from experiments import comparison
 from tests.tiny import get_config
 from wmgm_jax import systems
@@ -260,6 +260,9 @@ def test_scales():
         assert config.data.image_size == (32, 32)
         assert config.data.augment == get_config().data.augment
         assert comparison.scaled(get_config(), system, "paper").data.image_size == (16, 16)
+    # The networks of WMGM, too, are those of configs/colon_ihc.py.
+    small = comparison.scaled(faces128.get_config(), "wmgm", "tiny")
+    assert small.msal == colon_ihc.get_config().msal
 
 
 @pytest.mark.parametrize("scale", ["paper", "tiny"])
@@ -303,14 +306,17 @@ def command(monkeypatch):
 @pytest.mark.parametrize("scale", ["paper", "small", "tiny"])
 def test_every_system_is_sampled_as_its_paper_does(scale, command):
     command(scale, {})
-    for system in comparison.NAMES:
-        config = comparison.system_config(faces128.get_config(), system)
+    configs = {
+        system: comparison.system_config(faces128.get_config(), system)
+        for system in comparison.NAMES
+    }
+    for system, config in configs.items():
         validate(config)
         steps = ("posterior", 4) if system == "wavediff" else ("euler_maruyama", 16)
         assert (config.sampling.sampler, config.sampling.num_steps) == steps
     own = comparison.system_config(wavediff_faces128.get_config(), "wavediff")
     # Its own table and Table 1 share a run.
-    assert different(config, own) == []
+    assert different(configs["wavediff"], own) == []
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tests.tiny import get_config
 from wmgm_jax import systems, wavelets
 from wmgm_jax.config import base
 from wmgm_jax.config.validation import validate
+from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.diffusion.chain import Chain
@@ -285,7 +286,8 @@ def test_unit_scale_is_measured_over_all_batches():
     images = random_images(7)
     images[:5] //= 4
     model = WaveDiff(tiny(**{"wavediff.normalisation": "unit"}), "float32")
-    statistics = model.compute_statistics([images[:5], images[5:]])
+    unit = IMAGES.to_unit_range(images)
+    statistics = model.compute_statistics([unit[:5], unit[5:]])
     y = np.asarray(wavediff.to_coefficients(images / 127.5 - 1, 1))
     y = (y - statistics["mean"]) / statistics["std"]
     np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
