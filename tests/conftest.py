@@ -17,8 +17,22 @@ __all__ = ["ROOT", "TINY"]
 
 TINY = "--config=tests/tiny.py"
 
-# The longest files first, so that two workers end at about the same time.
-LONGEST = ("test_main", "test_experiments", "test_wmgm", "test_wavediff", "test_resume")
+# The files that take more than 25 s of CPU time. The longest come first, so that two workers end at
+# about the same time.
+LONGEST = (
+    "test_experiments",
+    "test_main",
+    "test_devices",
+    "test_wmgm",
+    "test_resume",
+    "test_benchmarks",
+    "test_phi4",
+    "test_networks",
+    "test_convolution",
+    "test_samplers",
+    "test_wavediff",
+    "test_fields",
+)
 COMPILED_BYTES = 1_000_000_000
 
 
