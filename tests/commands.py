@@ -1,6 +1,6 @@
-"""Commands of the project: in processes of their own, or within the process of the tests.
+"""Runs the project's commands in processes of their own, or within the process of the tests.
 
-A command that runs within the process finds there what earlier ones imported, traced and compiled.
+A command within the process takes less time: it reuses what earlier commands imported and compiled.
 """
 
 import atexit
@@ -88,7 +88,7 @@ def _execute(module, flags, streams):
 def run_here(module, flags):
     """`python -m module flags` within this process; returns (exit code, output, log)."""
     for name in SHARED_MODULES:
-        importlib.import_module(name)  # They may define flags, and stay.
+        importlib.import_module(name)  # The flags of these modules stay.
     output, log = io.StringIO(), io.StringIO()
     with (
         warnings.catch_warnings(action="ignore", category=DeprecationWarning),  # as in a process
@@ -111,9 +111,10 @@ def run_here(module, flags):
 
 @contextlib.contextmanager
 def _as_before():
-    """Hides what a new process would not know, and undoes what a command does to its process."""
+    """Shows a command the modules and flags of a new process, and undoes what it changes: modules,
+    flags, `sys.argv`, import paths and loggers."""
     argv, path, finders = sys.argv, list(sys.path), list(sys.meta_path)
-    # Modules that define flags, each of which may be defined once.
+    # These modules define flags, and a flag may be defined only once.
     modules = {name: module for name, module in sys.modules.items() if _is_of_a_command(name)}
     loggers = [logging.getLogger(name) for name in (None, "absl", "wmgm_jax")]
     logs = [(log, list(log.handlers), log.level, log.propagate) for log in loggers]
@@ -145,7 +146,7 @@ def _as_before():
 
 
 def _is_of_a_command(module_name):
-    # ml_collections loads every config file as one module, over what the one before has left in it.
+    # ml_collections loads every config file into this one module, and leaves the old names in it.
     others = ("wmgm_jax.main", "tests.tiny_experiment", "config_config")
     return module_name.split(".")[0] in ("experiments", "benchmarks") or module_name in others
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.commands import ROOT, Command, run_here
 
-# Compiling takes most of the time of the tests: the less is optimised, the sooner they are done.
+# Compiling takes most of the time of the tests, and less time without optimisation.
 QUICK_COMPILATION = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_multi_thread_eigen=false"
@@ -37,8 +37,11 @@ COMPILED_BYTES = 1_000_000_000
 
 
 def pytest_configure(config):
-    """What one process or session has compiled, another need not: JAX keeps programs by their text,
-    the flags and its version. Workers get the folder from the process that starts them."""
+    """Keeps compiled programs between processes and sessions.
+
+    JAX finds a program by its text, the flags and the version. It does not use an entry that a
+    killed process has left half-written. Workers get the folder from the process that starts them.
+    """
     if "PYTEST_XDIST_WORKER" not in os.environ and config.pluginmanager.hasplugin("cacheprovider"):
         folder = config.cache.mkdir("compiled")
         files = [path for path in folder.iterdir() if path.is_file()]
@@ -75,8 +78,8 @@ def start():
 def run(start):
     """Runs a command to its end; returns (exit code, output, log).
 
-    Within the process of the tests, but for flags that count once in a process: JAX wants to know
-    the number of devices before anything else, and absl defines --help once.
+    It runs within the process of the tests, except with flags that work once in a process: JAX
+    takes the number of devices before anything else, and absl defines --help once.
     """
 
     def run(*flags, module="wmgm_jax.main"):
