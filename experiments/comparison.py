@@ -146,9 +146,7 @@ def scaled(
     """
     config = config.copy_and_resolve_references()
     if scale != "paper":
-        small = colon_ihc.get_config()
-        if system != small.system:
-            small = config_of_system(small, system, colon_ihc.__file__)
+        small = config_of_system(colon_ihc.get_config(), system, colon_ihc.__file__)
         for section in ("data", "sampling", "evaluation"):
             small[section] = config[section]
         small.data.image_size = (_SIDES[scale], _SIDES[scale])

@@ -30,14 +30,16 @@ def config_beside(path: str, system: str) -> ConfigDict | None:
 
 
 def config_of_system(config: ConfigDict, system: str, path: str | None) -> ConfigDict:
-    """The config of another system on the images of a config: that of the file beside it, or else
-    its sibling, whose networks have the paper's sizes.
+    """The config of a system on the images of a config: that of the file beside it, or else its
+    sibling, whose networks have the paper's sizes.
 
     Args:
         config: the config.
-        system: the name of the other system.
+        system: the name of a system; for that of `config`, the result is a copy of it.
         path: the file of `config`, see `config_beside`; None where it has none.
     """
+    if system == config.system:
+        return config.copy_and_resolve_references()
     return (path and config_beside(path, system)) or sibling(config, system)
 
 
