@@ -39,7 +39,8 @@ $(INSTALLED): requirements.txt setup.cfg setup.py pyproject.toml
 	  || { echo 'wmgm_jax needs Python 3.11 or newer: make PYTHON=python3.12 ...' >&2; exit 2; }
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --quiet -r requirements.txt $(if $(ACCEL),--editable '.[$(ACCEL)]')
+	@# Twice quiet: setuptools warns of every editable installation.
+	$(PY) -m pip install -qq -r requirements.txt $(if $(ACCEL),--editable '.[$(ACCEL)]')
 	touch $@
 
 docs: .venv/.installed-docs
@@ -51,7 +52,7 @@ docs-check: .venv/.installed-docs
 	  && NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --site-dir "$$folder"
 
 .venv/.installed-docs: setup.cfg | $(INSTALLED)
-	$(PY) -m pip install --quiet --editable '.[docs]'
+	$(PY) -m pip install -qq --editable '.[docs]'
 	touch $@
 
 clean:
