@@ -90,6 +90,11 @@ def test_batches_spread_over_devices_hold_the_images_of_one_call():
     np.testing.assert_allclose(np.concatenate(batches), whole, atol=2e-5)
 
 
+def test_a_model_is_shown_in_one_line():
+    model = runs.Model(tiny(), {"score": np.ones(10**6)}, {"score": 12})
+    assert repr(model) == "Model(wmgm, 16x16x3, step={'score': 12})"
+
+
 def test_wrong_arguments_are_refused_before_anything_is_drawn():
     with pytest.raises(ValueError, match="euler_maruyama"):
         wmgm_jax.make_sample_fn(tiny(), sampler="magic")

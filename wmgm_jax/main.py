@@ -21,7 +21,8 @@
 
 Each setting of wmgm_jax/config/ is a flag, for example --config.score.num_steps=50000.
 To train on several hosts, start the same command on each with --coordinator=HOST:PORT
---num_hosts=N --host_index=I. On Slurm, Open MPI and TPU pods, --distributed is enough.
+--num_hosts=N --host_index=I. On Slurm, Open MPI and TPU pods, --distributed alone is
+meant to be enough; it is not tested yet.
 """
 
 import logging

@@ -15,7 +15,7 @@ from wmgm_jax.runs.checkpoints import Checkpoints
 from wmgm_jax.runs.run import read_config
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Model:
     """A trained model.
 
@@ -29,6 +29,11 @@ class Model:
     config: ConfigDict
     params: dict[str, Any]
     step: dict[str, int]
+
+    def __repr__(self) -> str:
+        """One line: the parameters alone would fill ten thousand."""
+        size = "x".join(map(str, (*self.config.data.image_size, self.config.data.channels)))
+        return f"Model({self.config.system}, {size}, step={self.step})"
 
     @property
     def codec(self) -> Codec:
