@@ -236,3 +236,11 @@ def test_a_batch_that_does_not_fit_is_told_by_the_setting_that_exists(tmp_path):
     config = config_of("wsgm", **{"details.batch_size": 10**6})
     with pytest.raises(UserError, match=r"--config\.details\.batch_size=1000000 is more than"):
         runs.open_run(config, tmp_path)
+
+
+def test_a_run_that_cannot_be_augmented_leaves_no_folder(tmp_path):
+    """Else the corrected command would be refused for differing from it."""
+    config = config_of("wmgm", **{"data.image_size": (16, 24), "data.augment": "dihedral"})
+    with pytest.raises(UserError, match="images are 16x24: use 'flip'"):
+        runs.open_run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

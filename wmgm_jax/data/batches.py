@@ -16,6 +16,28 @@ from wmgm_jax.data.prefetch import map_ahead
 from wmgm_jax.data.source import Source
 
 
+def check_batch(source: Source, batch_size: int, augment: str) -> None:
+    """Checks that a source can give such batches, see `batch_at`.
+
+    Raises:
+        UserError: the source is smaller than a batch, or cannot be augmented in this way.
+    """
+    count, (height, width, _) = len(source), source.image_shape
+    if not 1 <= batch_size <= count:
+        raise UserError(
+            f"batch_size is {batch_size} but the data has {count} images: set "
+            f"--config.*.batch_size between 1 and {count}, or add images"
+        )
+    if augment not in _SYMMETRIES:
+        known = ", ".join(map(repr, _SYMMETRIES))
+        raise UserError(f"--config.data.augment is {augment!r}: use one of {known}")
+    if augment == "dihedral" and height != width:
+        raise UserError(
+            f"--config.data.augment is 'dihedral' but the images are {height}x{width}: use 'flip', "
+            "or a square --config.data.image_size"
+        )
+
+
 def batch_at(
     source: Source,
     *,
@@ -42,20 +64,8 @@ def batch_at(
     Raises:
         UserError: the source is smaller than a batch, or cannot be augmented in this way.
     """
-    count, (height, width, _) = len(source), source.image_shape
-    if not 1 <= batch_size <= count:
-        raise UserError(
-            f"batch_size is {batch_size} but the data has {count} images: set "
-            f"--config.*.batch_size between 1 and {count}, or add images"
-        )
-    if augment not in _SYMMETRIES:
-        known = ", ".join(map(repr, _SYMMETRIES))
-        raise UserError(f"--config.data.augment is {augment!r}: use one of {known}")
-    if augment == "dihedral" and height != width:
-        raise UserError(
-            f"--config.data.augment is 'dihedral' but the images are {height}x{width}: use 'flip', "
-            "or a square --config.data.image_size"
-        )
+    check_batch(source, batch_size, augment)
+    count = len(source)
     epochs, offsets = np.divmod(step * batch_size + np.arange(batch_size)[rows], count)
     indices = np.empty_like(offsets)
     for epoch in np.unique(epochs):

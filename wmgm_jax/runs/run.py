@@ -50,7 +50,7 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     """
     run = Run(config, systems.build(config), *open_sources(config), workdir)
     for name in selected_stages(config, run.system):
-        _check_batch(run.system.stages[name], len(run.train))
+        _check_batch(run.system.stages[name], run.train, config.data.augment)
     path = workdir / "config.json"
     if path.exists():
         check_same_model(workdir, config, read_config(workdir))
@@ -133,7 +133,7 @@ def check_same_units(workdir: Path, source: data.Source, statistics: Statistics)
         )
 
 
-def _check_batch(stage: Stage, num_images: int) -> None:
+def _check_batch(stage: Stage, train: data.Source, augment: str) -> None:
     batch_size, accumulate = stage.settings.batch_size, stage.settings.accumulate
     parts = jax.device_count() * accumulate
     if batch_size % parts:
@@ -141,11 +141,12 @@ def _check_batch(stage: Stage, num_images: int) -> None:
             f"--config.{stage.section}.batch_size={batch_size} must be divisible by {parts}, the "
             f"{jax.device_count()} devices times the {accumulate} micro-batches"
         )
-    if batch_size > num_images:
+    if batch_size > len(train):
         raise UserError(
-            f"--config.{stage.section}.batch_size={batch_size} is more than the {num_images} "
+            f"--config.{stage.section}.batch_size={batch_size} is more than the {len(train)} "
             "training images: lower it, or add images"
         )
+    data.check_batch(train, batch_size, augment)
 
 
 def read_config(workdir: Path) -> ConfigDict:
