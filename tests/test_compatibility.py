@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from ml_collections import ConfigDict
 
 from tests.tiny import get_config
 from wmgm_jax import runs
@@ -98,7 +97,6 @@ def test_what_may_change_when_a_run_goes_on():
         ("score.batch_size", 16, False),
         ("train.dtype", "bfloat16", False),
     ]:
-        other = ConfigDict(config)
         other = config.copy_and_resolve_references()
         other.update_from_flattened_dict({key: value})
         assert compatibility.different(config, other) == ([] if stays else [key])

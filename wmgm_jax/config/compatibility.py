@@ -1,6 +1,6 @@
 """What a run's `config.json` means: which settings may change, and how old files are read.
 
-The file holds every setting of the run, and under `version` the version of that list.
+The file holds every setting of the run, and under `version` the version of their meaning.
 """
 
 import copy
