@@ -19,5 +19,5 @@ def get_config() -> ConfigDict:
     config.msal.generator.depth = 4
     config.msal.unet.depth = 4
     config.msal.fno.modes = (8, 8)
-    config.msal.discriminator.num_blocks = 4
+    config.msal.paper.discriminator.num_blocks = 4
     return config

@@ -21,30 +21,34 @@ def get_config() -> ConfigDict:
     config.score.num_steps = 950
     config.score.batch_size = 32
     config.score.ema_decay = 0.998
-    config.score.prediction = "velocity"
     config.score.optimizer.learning_rate = 1e-3
     config.score.optimizer.warmup_steps = 100
     config.score.optimizer.decay = "cosine"
     config.score.optimizer.clip_norm = 1.0
-    config.score.network.channels = 32
+    config.score.network.channels = 48
     config.score.network.multipliers = (1, 2, 2)
     config.score.network.num_blocks = 1
     config.score.network.attention_levels = (1, 2)
+    config.score.network.dropout = 0.1
 
     config.msal.num_steps = 400
     config.msal.batch_size = 16
     config.msal.ema_decay = 0.995
-    config.msal.generator_optimizer.learning_rate = 1e-3
-    config.msal.generator_optimizer.decay = "cosine"
-    config.msal.discriminator_optimizer.learning_rate = 2e-4
+    for objective in ("generator_optimizer", "discriminator_optimizer"):
+        config.msal.relativistic[objective].learning_rate = 5e-4
+        config.msal.relativistic[objective].decay = "cosine"
+    config.msal.relativistic.discriminator.channels = 24
+    config.msal.paper.generator_optimizer.learning_rate = 1e-3
+    config.msal.paper.generator_optimizer.decay = "cosine"
+    config.msal.paper.discriminator_optimizer.learning_rate = 2e-4
+    config.msal.paper.discriminator.channels = 16
+    config.msal.paper.discriminator.num_blocks = 3
     config.msal.generator.channels = 16
     config.msal.generator.depth = 4
     config.msal.unet.channels = 16
     config.msal.unet.depth = 4
     config.msal.fno.modes = (8, 8)
     config.msal.fno.channels = 64
-    config.msal.discriminator.channels = 16
-    config.msal.discriminator.num_blocks = 3
 
     config.train.log_every = 50
     config.train.preview_every = 500

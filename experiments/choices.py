@@ -31,7 +31,12 @@ CHOICES = {
         for prediction in ("velocity", "noise")
     ],
     "msal": [
-        {"msal.loss_domain": domain, "msal.lipschitz": lipschitz, "msal.generator.norm": norm}
+        {
+            "msal.loss": "paper",
+            "msal.paper.loss_domain": domain,
+            "msal.paper.lipschitz": lipschitz,
+            "msal.generator.norm": norm,
+        }
         for domain, lipschitz, norm in [
             ("image", "sigmoid", "batch"),
             ("image", "sigmoid", "group"),

@@ -31,8 +31,8 @@ SMALL = (
     "--config.score.network.attention_levels=()",
     "--config.wavelet.levels=1",
     "--config.msal.generator.depth=1",
-    "--config.msal.discriminator.num_blocks=1",
-    "--config.msal.discriminator_every=4",
+    "--config.msal.paper.discriminator.num_blocks=1",
+    "--config.msal.paper.discriminator_every=4",
     "--repeats=1",
 )
 
@@ -229,7 +229,7 @@ def test_the_authors_networks_compute_what_ours_do(run, tmp_path):
         f"--improved_diffusion={improved_diffusion}",
         "--config.data.image_size=(64,64)",
         "--config.msal.generator.depth=5",
-        "--config.msal.discriminator_every=2",
+        "--config.msal.paper.discriminator_every=2",
         # 32 groups of 4 channels, as there.
         "--config.score.network.channels=128",
         "--config.score.network.dropout=0.0",

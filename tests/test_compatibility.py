@@ -7,6 +7,7 @@ import pytest
 from tests.tiny import get_config
 from wmgm_jax import runs
 from wmgm_jax.config import compatibility, leaves
+from wmgm_jax.config.validation import validate
 from wmgm_jax.core.errors import UserError
 
 
@@ -40,6 +41,23 @@ def test_a_setting_that_a_run_lacks_gets_its_default(key, version, tmp_path):
     runs.open_run(get_config(), tmp_path)
 
 
+def test_runs_of_before_version_2_keep_the_losses_of_the_paper():
+    tree = get_config().to_dict()
+    paper = tree["msal"].pop("paper") | {"mse_weight": 7.0}
+    tree["msal"] |= paper
+    for section, names in {
+        "msal": ("loss", "relativistic", "noise_per_channel"),
+        "score": ("loss",),
+    }.items():
+        for name in names:
+            del tree[section][name]
+    config = compatibility.from_json({"version": 1, **tree})
+    assert config.msal.loss == config.score.loss == "paper"
+    assert config.msal.paper.to_dict() == paper
+    assert set(dict(leaves(config))) == set(flat(get_config()))
+    validate(config)
+
+
 def test_a_whole_section_may_be_missing():
     tree = get_config().to_dict()
     fno = tree["msal"].pop("fno")
@@ -48,11 +66,11 @@ def test_a_whole_section_may_be_missing():
 
 
 def test_a_setting_may_keep_what_was_done_before_it(monkeypatch):
-    monkeypatch.setitem(compatibility.BEFORE, "score.prediction", "velocity")
+    monkeypatch.setitem(compatibility.BEFORE, "score.prediction", "noise")
     tree = get_config().to_dict()
-    assert compatibility.from_json(tree).score.prediction == "noise"
-    del tree["score"]["prediction"]
     assert compatibility.from_json(tree).score.prediction == "velocity"
+    del tree["score"]["prediction"]
+    assert compatibility.from_json(tree).score.prediction == "noise"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +91,7 @@ def test_multistep_was_another_sampler_for_other_steps(version, steps, expected)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 99}, "of version 99, and this program knows versions up to 1: install"),
+        ({"version": 99}, "of version 99, and this program knows versions up to 2: install"),
         ({"version": "one"}, "of version 'one'"),
         ({"system": "pixelcnn"}, "system must be one of"),
         ({"sampling": 3}, "'sampling' must be a section of settings, not 3"),

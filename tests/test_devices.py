@@ -18,7 +18,7 @@ FLAGS = (
     TINY,
     "--config.score.num_steps=20",
     "--config.msal.num_steps=20",
-    "--config.msal.discriminator_every=2",
+    "--config.msal.paper.discriminator_every=2",
     "--config.train.checkpoint_every=20",
     "--config.train.preview_every=1000",
     "--config.evaluation.every=20",

@@ -65,8 +65,8 @@ def folder_flags(faces, workdir):
         "--config.process.schedule=cosine",
         "--config.score.prediction=velocity",
         "--config.msal.shared=False",
-        "--config.msal.loss_domain=wavelet",
-        "--config.msal.lipschitz=gradient_penalty",
+        "--config.msal.paper.loss_domain=wavelet",
+        "--config.msal.paper.lipschitz=gradient_penalty",
         "--config.msal.generator.norm=group",
     )
 
@@ -299,7 +299,7 @@ def test_inspect(run):
         ((TINY, "--config.process.T=-1"), [r"process\.T", "between 0", "-1"]),
         ((TINY, "--config.data.image_size=(16.0,16)"), ["image_size", "16.0"]),
         ((TINY, "--config.msal.generator.depth=40"), ["depth", "at most 10"]),
-        ((TINY, "--config.msal.mse_weight=-3.0"), ["mse_weight", "at least 0"]),
+        ((TINY, "--config.msal.paper.mse_weight=-3.0"), ["mse_weight", "at least 0"]),
         ((TINY, "stray"), ["stray", "--help"]),
         (("--mode=sample", "--config.seed=2"), ["--config.seed", "missing"]),
         ((TINY, "--config.data.validation_fraction=0.0"), ["validation_fraction", "between 0"]),

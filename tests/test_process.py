@@ -9,7 +9,7 @@ import pytest
 import scipy.integrate
 
 from wmgm_jax.diffusion.process import SPACINGS, OUProcess, perturb
-from wmgm_jax.losses.score_matching import score_matching_loss
+from wmgm_jax.losses.score_matching import NOISE_LEVELS, score_matching_loss
 
 SCHEDULES = ("constant", "linear", "cosine")
 HORIZONS = {"constant": 5.0, "linear": 1.0, "cosine": 0.97}
@@ -214,6 +214,10 @@ def test_perturb_gives_each_image_its_own_time(shape):
 SIGNS = np.float32([[1, 1, -1, -1], [1, -1, 1, -1]])[..., None]
 
 
+# Quantiles of N(-0.5, 1.2^2) at 10%, 50% and 90%.
+LOG_NOISE = [-2.038, -0.5, 1.038]
+
+
 def mean_loss(process, time, eigenvalues, factor=1.0):
     """That of `factor` times the exact score of N(0, diag(eigenvalues))."""
 
@@ -276,6 +280,41 @@ def test_loss_is_one_number_an_image():
     score = score_fn(perturb(process, x0, t, noise), t)
     expected = jnp.mean(sigma**2 * (score + noise / sigma) ** 2, axis=(1, 2, 3))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@each_schedule
+def test_uniform_times_of_the_paper(schedule):
+    process, levels = OUProcess(schedule), NOISE_LEVELS["paper"]
+    t = levels.times(process, jax.random.split(jax.random.key(0), 4000))
+    assert scipy.stats.kstest(t / process.T, "uniform").pvalue > 1e-3
+    assert t.min() > 0
+    np.testing.assert_array_equal(levels.weight(process, t), np.ones(4000))
+
+
+@each_schedule
+def test_lognormal_noise_of_edm(schedule):
+    """log(sigma / alpha) is normal, but for the few beyond the ends of the process."""
+    process, levels = OUProcess(schedule), NOISE_LEVELS["edm"]
+    t = levels.times(process, jax.random.split(jax.random.key(0), 4000))
+    assert t.min() > 0 and t.max() <= process.T
+    log_noise = np.log(process.sigma(t) / process.alpha(t))
+    np.testing.assert_allclose(np.quantile(log_noise, [0.1, 0.5, 0.9]), LOG_NOISE, atol=0.12)
+
+
+@each_schedule
+def test_the_weights_of_edm_are_those_of_the_velocity(schedule):
+    """A score off by the velocity's error e has the loss e^2, whatever the time."""
+    process = OUProcess(schedule)
+    x0, noise, error = np.random.default_rng(0).standard_normal((3, 5, 4)).astype(np.float32)
+    t = process.T * jnp.array([0.02, 0.1, 0.3, 0.5, 0.9])
+    alpha, sigma = (f(t)[:, None] for f in (process.alpha, process.sigma))
+
+    def score_fn(x, t):
+        return -(noise + alpha * error) / sigma  # eps = sigma x + alpha v
+
+    loss = score_matching_loss(score_fn, process, x0, t, noise)
+    weighted = NOISE_LEVELS["edm"].weight(process, t) * loss
+    np.testing.assert_allclose(weighted, (error**2).mean(1), rtol=2e-2)
 
 
 @pytest.mark.parametrize(

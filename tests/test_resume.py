@@ -27,7 +27,7 @@ FLAGS = (
     TINY,
     "--config.train.steps_per_call=2",
     "--config.train.checkpoint_every=4",
-    "--config.msal.discriminator_every=2",
+    "--config.msal.paper.discriminator_every=2",
 )
 
 

@@ -16,9 +16,10 @@ from wmgm_jax.config.validation import validate
 from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.core.errors import UserError
+from wmgm_jax.networks import PatchDiscriminator
 from wmgm_jax.runs import untrained
 from wmgm_jax.systems import scores
-from wmgm_jax.systems.interface import Sampling
+from wmgm_jax.systems.interface import Batch, Sampling
 from wmgm_jax.training import parallel
 from wmgm_jax.training import step as train_step
 from wmgm_jax.training.optimizer import make_optimizer
@@ -132,7 +133,11 @@ def test_sample_fn_is_one_program():
 
 def test_algorithm_2_by_hand():
     """One step, step by step: the coarsest band, then the details of scales 2 and 1."""
-    settings = {"sampling.num_steps": 1, "sampling.sampler": "euler_maruyama"}
+    settings = {
+        "score.prediction": "noise",
+        "sampling.num_steps": 1,
+        "sampling.sampler": "euler_maruyama",
+    }
     config = tiny(**EVERY_PART, **settings)
     params, key = random_params(config), jax.random.key(3)
     image = wmgm_jax.make_sample_fn(config)(params, key, 1)
@@ -151,7 +156,7 @@ def test_algorithm_2_by_hand():
     for k in (2, 1):
         z = jax.random.normal(fold(fold(keys, 1), k)[0], low.shape[1:])[None]
         normalised = (low - statistics["low_mean"][k]) / statistics["low_std"][k]
-        output = system.msal.generator.apply(
+        output = system.msal.generator.network.apply(
             {"params": params["generator"], "batch_stats": params["batch_stats"][f"scale_{k}"]},
             jnp.concatenate([normalised, z], -1),
             False,
@@ -197,7 +202,9 @@ def test_velocity_stands_for_the_noise():
         def apply(self, variables, x, level, dropout_keys=None):
             return alpha * noise - sigma * x0
 
-    score_fn = scores.ScoreModel(Oracle(), process, "velocity", (4, 4, 3)).score_function({})
+    score_fn = scores.ScoreModel(Oracle(), process, "velocity", "paper", (4, 4, 3)).score_function(
+        {}
+    )
     np.testing.assert_allclose(score_fn(alpha * x0 + sigma * noise, t), -noise / sigma, atol=1e-5)
 
 
@@ -230,7 +237,8 @@ def moved(before, after):
 
 
 def test_each_objective_is_updated_when_it_is_active():
-    states, metrics = train_steps(tiny(**{"msal.discriminator_every": 2}), "msal", 3)
+    config = tiny(**{"msal.loss": "paper", "msal.paper.discriminator_every": 2})
+    states, metrics = train_steps(config, "msal", 3)
     for step, (before, after) in enumerate(itertools.pairwise(states)):
         assert moved(before.params["generator"], after.params["generator"])
         assert moved(before.params["discriminator"], after.params["discriminator"]) == (
@@ -243,7 +251,7 @@ def test_each_objective_is_updated_when_it_is_active():
 
 @pytest.mark.parametrize(("learning", "shared"), [("standard", True), ("operator", False)])
 def test_learning_without_a_discriminator(learning, shared):
-    config = tiny(**{"msal.learning": learning, "msal.shared": shared})
+    config = tiny(**{"msal.loss": "paper", "msal.learning": learning, "msal.shared": shared})
     (before, after), (metrics,) = train_steps(config, "msal", 1)
     assert set(after.params) == set(after.opt_state) == set(after.ema[0]) == {"generator"}
     assert moved(before.params["generator"], after.params["generator"])
@@ -288,14 +296,84 @@ def test_learning_without_a_discriminator(learning, shared):
 def test_mistakes_of_learning_are_refused(changes, message):
     given = {"learning": "operator"} | changes
     with pytest.raises(UserError, match=message):
-        validate(tiny(**{f"msal.{name}": value for name, value in given.items()}))
+        validate(tiny(**{"msal.loss": "paper"}, **{f"msal.{k}": v for k, v in given.items()}))
 
 
 def test_operator_learning_refuses_bands_of_odd_sides():
     sizes = {"data.image_size": (16, 12)}
     validate(tiny(**sizes))
     with pytest.raises(UserError, match=r"image_size must be divisible by .* = 8"):
-        validate(tiny(**sizes, **{"msal.learning": "operator"}))
+        validate(tiny(**sizes, **{"msal.loss": "paper", "msal.learning": "operator"}))
+
+
+def test_relativistic_losses_of_a_step():
+    """Both losses from the formulas in their docstring, of the logits that D gives."""
+    config = tiny(**EVERY_PART, **{"msal.relativistic.energy_weight": 3.0})
+    system = systems.build(config)
+    losses, stage = system.msal.losses, system.stages["msal"]
+    params, batch_stats = stage.init(jax.random.key(0))
+    images = IMAGES.to_unit_range(random_images(4))
+    statistics = system.compute_statistics([images])
+    batch = Batch(images, jax.random.split(jax.random.key(1), 4), statistics)
+
+    @functools.partial(jax.vmap, axis_name=BATCH_AXIS, in_axes=(None, 0))
+    def of_device(params, _):
+        generator = losses.generator_loss(params, batch_stats, batch)
+        pairs = [(k, real, fake) for k, _, real, fake in losses.pairs(params, batch_stats, batch)]
+        critics = [
+            losses.critic(params, low, batch, k)
+            for k, (low, _) in system.msal.generator.pyramid(batch)
+        ]
+        logits = [
+            (critic(real), critic(fake))
+            for critic, (_, real, fake) in zip(critics, pairs, strict=True)
+        ]
+        return generator, losses.discriminator_loss(params, batch_stats, batch), logits
+
+    (total, (terms, stats)), (d_total, _), logits = jax.tree.map(
+        lambda x: x[0], of_device(params, jnp.zeros(1))
+    )
+    assert logits[0][0].shape == (4, 4, 4)  # [B, h, w] of 8x8 bands, two levels
+    expected = sum(np.log1p(np.exp(np.float64(fake - real))).mean() for real, fake in logits)
+    np.testing.assert_allclose(d_total, expected, rtol=1e-5)
+    expected = sum(
+        terms[f"adversarial/scale_{k}"] + 3 * terms[f"energy_score/scale_{k}"] for k in (1, 2)
+    )
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    assert set(stats) == {"scale_1", "scale_2"}
+
+
+def test_lazy_penalties_have_the_weight_of_the_steps_between_them():
+    def penalty(every):
+        config = tiny(**{"msal.relativistic.penalty_every": every})
+        states, metrics = train_steps(config, "msal", 3)
+        return metrics, states
+
+    (metrics, states), (often, _) = penalty(2), penalty(1)
+    assert ["r1" in step for step in metrics] == [True, False, True]
+    assert all("r1" in step and "r2" in step for step in often)
+    assert moved(states[1].params["discriminator"], states[2].params["discriminator"])
+    config = tiny(**{"msal.relativistic.penalty_every": 2})
+    regularizer = systems.build(config).stages["msal"].regularizers["penalties"]
+    assert (regularizer.objective, regularizer.every) == ("discriminator", 2)
+
+
+def test_the_discriminator_of_details_sees_how_large_they_are():
+    """It has no normalisation that would hide it, and judges every image by itself."""
+    network = PatchDiscriminator(channels=4, num_levels=2)
+    x = jax.random.normal(jax.random.key(0), (3, 7, 9, 5))
+    variables = network.init(jax.random.key(1), x)
+    logits = network.apply(variables, x)
+    assert logits.shape == (3, 4, 5)
+    np.testing.assert_allclose(network.apply(variables, x[1:2]), logits[1:2], atol=1e-5)
+    assert np.abs(network.apply(variables, 2 * x) - 2 * logits).max() < 1e-4  # no bias yet
+    assert np.abs(network.apply(variables, 2 * x) - logits).max() > 0.1
+
+
+def test_noise_channels():
+    one, two = tiny(), tiny(**{"msal.noise_per_channel": 2})
+    shapes = [systems.build(config).msal.generator.example(1).shape for config in (one, two)]
+    assert shapes == [(1, 8, 8, 6), (1, 8, 8, 9)]
 
 
 def test_every_scale_has_batch_statistics_of_its_own():
@@ -364,17 +442,20 @@ def test_clipping_bounds_the_gradient():
     np.testing.assert_allclose(update, -clipped / (clipped + 1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("stage", ["score", "msal"])
-def test_a_few_steps_lower_the_loss(stage):
+@pytest.mark.parametrize(
+    ("stage", "loss"), [("score", "paper"), ("score", "edm"), ("msal", "paper")]
+)
+def test_a_few_steps_lower_the_loss(stage, loss):
     """On one batch seen again and again."""
     config = tiny(
         **EVERY_PART,
         **{
+            f"{stage}.loss": loss,
             "score.optimizer.learning_rate": 3e-3,
             "score.network.dropout": 0.0,
-            "msal.generator_optimizer.learning_rate": 3e-3,
-            "msal.adversarial_weight": 0.0,
-            "msal.discriminator_every": 1000,
+            "msal.paper.generator_optimizer.learning_rate": 3e-3,
+            "msal.paper.adversarial_weight": 0.0,
+            "msal.paper.discriminator_every": 1000,
         },
     )
     system = systems.build(config)

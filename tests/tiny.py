@@ -14,7 +14,8 @@ EVERY_PART = {
     "score.network.attention_levels": (1,),
     "msal.generator.depth": 2,
     "msal.unet.depth": 2,
-    "msal.discriminator.num_blocks": 2,
+    "msal.relativistic.discriminator.num_levels": 2,
+    "msal.paper.discriminator.num_blocks": 2,
 }
 
 
@@ -67,7 +68,10 @@ def _wmgm() -> ConfigDict:
 
     config.msal.num_steps = 12
     config.msal.batch_size = 8
-    config.msal.discriminator_every = 1  # every step is the same program
+    config.msal.relativistic.penalty_every = 1  # every step is the same program
+    config.msal.relativistic.discriminator.channels = 4
+    config.msal.relativistic.discriminator.num_levels = 1
+    config.msal.paper.discriminator_every = 1
     config.msal.generator.channels = 4
     config.msal.generator.depth = 1
     config.msal.unet.channels = 4
@@ -75,8 +79,8 @@ def _wmgm() -> ConfigDict:
     config.msal.fno.modes = (4, 4)
     config.msal.fno.channels = 6
     config.msal.fno.depth = 2
-    config.msal.discriminator.channels = 4
-    config.msal.discriminator.num_blocks = 1
+    config.msal.paper.discriminator.channels = 4
+    config.msal.paper.discriminator.num_blocks = 1
 
     config.train.log_every = 2
     config.train.preview_every = 6

@@ -70,7 +70,7 @@ class Both:
                 code.gan, config.msal.generator, self.channels, self.generator, self.batch_stats
             ),
             "discriminator": networks.discriminator(
-                code.gan, config.msal.discriminator, self.channels, self.discriminator
+                code.gan, config.msal.paper.discriminator, self.channels, self.discriminator
             ),
         }
 
@@ -84,7 +84,7 @@ class Both:
             variables = {"params": self.generator, "batch_stats": self.batch_stats}
             inputs = (self.normal(k, 2 * self.channels),)
             yield self.forward("generator", generator.apply, variables, inputs)
-        discriminator = Discriminator(**self.config.msal.discriminator)
+        discriminator = Discriminator(**self.config.msal.paper.discriminator)
         for k in range(self.levels - 1, -1, -1):
             inputs = (self.normal(k, self.channels),)
             variables = {"params": self.discriminator}

@@ -130,7 +130,7 @@ def generator_loss(
         similarity: SSIM of two batches in [0, 1].
         scales: of each x_L^k its tensors `low`, `normalised` and `detail_std`, the `target`
             x_L^(k-1), and `shrink`, which brings that to [-1, 1].
-        settings: `msal` of the config.
+        settings: `msal.paper` of the config.
     """
     total = 0.0
     for scale in scales:

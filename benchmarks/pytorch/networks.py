@@ -108,7 +108,7 @@ def discriminator(
 
     Args:
         gan: the module `Attention_GAN`.
-        settings: `msal.discriminator` of the config.
+        settings: `msal.paper.discriminator` of the config.
         channels: C of the images.
         params: of our discriminator.
     """

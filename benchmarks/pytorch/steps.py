@@ -37,10 +37,10 @@ def score_step(both: Both) -> Comparison:
 
 
 def generator_step(both: Both) -> Comparison:
-    stage, settings = both.system.stages["msal"], both.config.msal
+    stage, settings = both.system.stages["msal"], both.config.msal.paper
     active = ("generator",)
     if active not in training.kinds(stage):
-        raise UserError("--config.msal.discriminator_every must be above 1 to compare")
+        raise UserError("--config.msal.paper.discriminator_every must be above 1 to compare")
     theirs, discriminators = {}, both.copies("discriminator")
     for layout, network in both.copies("generator").items():
         # Of theirs, the gradient would be computed only to be thrown away.

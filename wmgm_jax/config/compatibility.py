@@ -14,10 +14,28 @@ from wmgm_jax.core.errors import UserError
 from wmgm_jax.diffusion.samplers import SAMPLERS
 
 # Raised by one when a setting changes its meaning.
-VERSION = 1
+VERSION = 2
 
 # What runs did before a setting was added, by its key, where that is not what its default does.
-BEFORE: dict[str, Any] = {}
+BEFORE: dict[str, Any] = {
+    "score.loss": "paper",
+    "details.loss": "paper",
+    "msal.loss": "paper",
+}
+
+# Settings of `msal` that are those of `msal.paper` since version 2.
+_OF_PAPER = (
+    "loss_domain",
+    "mse_weight",
+    "ssim_weight",
+    "adversarial_weight",
+    "lipschitz",
+    "penalty_weight",
+    "discriminator_every",
+    "generator_optimizer",
+    "discriminator_optimizer",
+    "discriminator",
+)
 
 # Settings that may differ when a run goes on. They change what it reports, how long it lasts or
 # where it reads, not what it computes at a given step.
@@ -72,6 +90,8 @@ def from_json(tree: dict[str, Any]) -> ConfigDict:
             f"it is of version {version!r}, and this program knows versions up to {VERSION}: "
             "install a newer wmgm_jax"
         )
+    if version < 2:
+        _group_the_losses_of_the_details(tree)
     config = ConfigDict(tree)
     given = dict(leaves(config))
     for key, default in leaves(base(config.get("system", "wmgm"))):
@@ -80,6 +100,14 @@ def from_json(tree: dict[str, Any]) -> ConfigDict:
     if version < 1:
         _name_the_sampler_of_before(config)
     return config
+
+
+def _group_the_losses_of_the_details(tree: dict[str, Any]) -> None:
+    """Before version 2 there was one loss of the details, with its settings in `msal` itself."""
+    msal = tree.get("msal")
+    if isinstance(msal, dict):
+        moved = {name: msal.pop(name) for name in _OF_PAPER if name in msal}
+        msal["paper"] = msal.get("paper", {}) | moved
 
 
 def _set(config: ConfigDict, key: str, value: Any) -> None:

@@ -24,7 +24,8 @@ def score(multipliers: tuple[int, ...], attention_levels: tuple[int, ...]) -> di
         "batch_size": 64,  # over all devices
         "accumulate": 1,  # micro-batches per step
         "ema_decay": 0.9999,
-        "prediction": "noise",  # "noise", "velocity"
+        "prediction": "velocity",  # "noise", "velocity"
+        "loss": "edm",  # "paper", "edm": at which noise levels it is trained
         "optimizer": optimizer(1e-4, weight_decay=0.0),
         "network": {
             "channels": 128,

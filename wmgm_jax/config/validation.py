@@ -18,6 +18,8 @@ _CHOICES = {
     "data.augment": ("none", "flip", "dihedral"),
     "process.schedule": ("constant", "linear", "cosine"),
     "prediction": ("noise", "velocity"),
+    "score.loss": ("paper", "edm"),
+    "details.loss": ("paper", "edm"),
     "optimizer.decay": ("constant", "cosine"),
     "train.dtype": ("float32", "bfloat16"),
     "sampling.dtype": ("", "float32", "bfloat16"),

@@ -20,23 +20,35 @@ def _msal() -> dict[str, Any]:
         "batch_size": 128,
         "accumulate": 1,
         "ema_decay": 0.999,
+        "loss": "relativistic",  # "relativistic", "paper": which of the two sections below
+        "relativistic": {
+            "energy_weight": 1.0,  # lambda
+            "patch": 4,  # side of the energy score's patches
+            "penalty_weight": 1.0,  # gamma
+            "penalty_every": 4,
+            "generator_optimizer": optimizer(2e-4, weight_decay=0.0, b1=0.0, b2=0.99),
+            "discriminator_optimizer": optimizer(2e-4, weight_decay=0.0, b1=0.0, b2=0.99),
+            "discriminator": {"channels": 64, "num_levels": 3, "num_blocks": 1},
+        },
+        "paper": {
+            "loss_domain": "image",  # "image", "wavelet"
+            "mse_weight": 20.0,  # lambda
+            "ssim_weight": 0.5,  # nu
+            "adversarial_weight": 0.1,  # alpha
+            "lipschitz": "sigmoid",  # "sigmoid", "gradient_penalty"
+            "penalty_weight": 10.0,  # of the gradient penalty
+            "discriminator_every": 4,  # generator steps per discriminator step
+            "generator_optimizer": optimizer(1e-4, weight_decay=0.01),
+            "discriminator_optimizer": optimizer(1e-5, weight_decay=0.01),
+            "discriminator": {"channels": 64, "num_blocks": 5, "dropout": 0.5},
+        },
         "learning": "adversarial",  # "adversarial", "standard", "operator" (Appendix H.2)
         "shared": True,  # one generator for all scales, or one per scale
-        "loss_domain": "image",  # "image", "wavelet"
-        "mse_weight": 20.0,  # lambda
-        "ssim_weight": 0.5,  # nu
-        "adversarial_weight": 0.1,  # alpha
-        "lipschitz": "sigmoid",  # "sigmoid", "gradient_penalty"
-        "penalty_weight": 10.0,  # of the gradient penalty
-        "discriminator_every": 4,  # generator steps per discriminator step
-        "generator_optimizer": optimizer(1e-4, weight_decay=0.01),
-        "discriminator_optimizer": optimizer(1e-5, weight_decay=0.01),
+        "noise_per_channel": 1,  # channels of z for each of an image
         # The generator of the details, by adversarial, standard and operator learning.
         "generator": {"channels": 64, "depth": 5, "norm": "batch"},  # or "group"
         "unet": {"channels": 64, "depth": 5},
         "fno": {"modes": (16, 16), "channels": 256, "depth": 4},
-        # Used only by adversarial learning.
-        "discriminator": {"channels": 64, "num_blocks": 5, "dropout": 0.5},
     }
 
 
@@ -45,7 +57,14 @@ def _check(config: ConfigDict) -> None:
     for network in ("generator", "unet"):
         depth = config.msal[network].depth
         expect(depth <= 10, f"msal.{network}.depth", "at most 10", depth)
-    if config.msal.learning == "operator":
+    learning = config.msal.learning
+    expect(
+        learning == "adversarial" or config.msal.loss == "paper",
+        "msal.learning",
+        "'adversarial' unless msal.loss is 'paper'",
+        learning,
+    )
+    if learning == "operator":
         _check_fno(config)
 
 
@@ -79,12 +98,27 @@ register_settings(
         score_sections=("score",),
         choices={
             "msal.learning": ("adversarial", "standard", "operator"),
-            "msal.loss_domain": ("image", "wavelet"),
-            "msal.lipschitz": ("sigmoid", "gradient_penalty"),
+            "msal.loss": ("relativistic", "paper"),
+            "msal.paper.loss_domain": ("image", "wavelet"),
+            "msal.paper.lipschitz": ("sigmoid", "gradient_penalty"),
             "msal.generator.norm": ("batch", "group"),
         },
-        at_least_one=("discriminator_every", "depth", "num_blocks"),
-        not_negative=("mse_weight", "ssim_weight", "adversarial_weight", "penalty_weight"),
+        at_least_one=(
+            "discriminator_every",
+            "penalty_every",
+            "noise_per_channel",
+            "patch",
+            "depth",
+            "num_blocks",
+            "num_levels",
+        ),
+        not_negative=(
+            "mse_weight",
+            "ssim_weight",
+            "adversarial_weight",
+            "energy_weight",
+            "penalty_weight",
+        ),
         check=_check,
     ),
 )

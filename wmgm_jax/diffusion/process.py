@@ -12,7 +12,7 @@ Three schedules of the same process differ in g alone:
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -114,10 +114,11 @@ class OUProcess:
         """B(t), the time of the papers' process (g = 1) that t stands for; any shape."""
         return self._clock.integral(t, jnp)
 
-    def time(self, integral: np.ndarray) -> np.ndarray:
-        """t at which B(t) is `integral`, at least 0 (float64, any shape)."""
+    def time(self, integral: Any, xp: Any = np) -> Any:
+        """t at which B(t) is `integral`, at least 0; an array of any shape, of the module `xp`,
+        `numpy` or `jax.numpy`."""
         # Exactly 0 at 0: sigma does not exist below.
-        return np.where(integral > 0, self._clock.inverse(integral, np), 0.0)
+        return xp.where(integral > 0, self._clock.inverse(integral, xp), 0.0)
 
     def g(self, t: jax.Array) -> jax.Array:
         """g(t) > 0; any shape."""

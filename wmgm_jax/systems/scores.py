@@ -11,14 +11,10 @@ from wmgm_jax.config import arguments
 from wmgm_jax.core.random import fold_in
 from wmgm_jax.diffusion import samplers
 from wmgm_jax.diffusion.process import OUProcess, ScoreFunction
-from wmgm_jax.losses.score_matching import score_matching_loss
+from wmgm_jax.losses.score_matching import NOISE_LEVELS, score_matching_loss
 from wmgm_jax.networks import UNet, inference
 from wmgm_jax.networks.apply import apply_fn
 from wmgm_jax.systems.interface import Batch, NetworkCall, Objective, Params, Sampling, Stage
-
-# Times closer to 0 than this share of T are not trained. Sigma vanishes there and the score
-# diverges. No sampler calls the network below its last step.
-_SHORTEST_TIME = 1e-4
 
 
 def build(
@@ -45,7 +41,9 @@ def build(
         **arguments(settings.network),
     )
     process = OUProcess(config.process.schedule, config.process.T)
-    return ScoreModel(network, process, settings.prediction, shape, condition_channels)
+    return ScoreModel(
+        network, process, settings.prediction, settings.loss, shape, condition_channels
+    )
 
 
 def noise_level(process: OUProcess, t: jax.Array) -> jax.Array:
@@ -66,6 +64,7 @@ class ScoreModel:
         process: the forward process.
         prediction: what the network predicts: "noise", eps, or "velocity", v = alpha eps -
             sigma X_0, for which eps = sigma x + alpha v and zero is the answer for white data.
+        loss_name: a key of `NOISE_LEVELS`.
         shape: `(h, w, c)`.
         condition_channels: channels of the condition `[B, h, w, c']`, which the network sees
             beside x; 0 for none.
@@ -74,6 +73,7 @@ class ScoreModel:
     network: UNet
     process: OUProcess
     prediction: str
+    loss_name: str
     shape: tuple[int, int, int]
     condition_channels: int = 0
 
@@ -124,7 +124,7 @@ class ScoreModel:
         x0: jax.Array,
         condition: jax.Array | None = None,
     ) -> jax.Array:
-        """Score matching (Eq. 19) at times uniform in (0, T], one an image.
+        """Score matching (Eq. 19), at one time an image.
 
         Args:
             params: of the network.
@@ -135,11 +135,12 @@ class ScoreModel:
         Returns:
             A scalar, the mean over the batch.
         """
-        t = jax.vmap(jax.random.uniform)(fold_in(keys, 0))
-        t = self.process.T * (_SHORTEST_TIME + (1 - _SHORTEST_TIME) * t)
+        levels = NOISE_LEVELS[self.loss_name]
+        t = levels.times(self.process, fold_in(keys, 0))
         noise = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(fold_in(keys, 1))
         score_fn = self.score_function(params, condition, fold_in(keys, 2))
-        return jnp.mean(score_matching_loss(score_fn, self.process, x0, t, noise))
+        loss = score_matching_loss(score_fn, self.process, x0, t, noise)
+        return jnp.mean(levels.weight(self.process, t) * loss)
 
     def make_draw(self, sampling: Sampling) -> Callable[..., jax.Array]:
         """Makes the reverse process (Eq. 20), a pure function of

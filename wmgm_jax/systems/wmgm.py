@@ -34,8 +34,8 @@ class WMGM(Cascade):
 
     def make_generate_details(self, sampling: Sampling) -> GenerateDetails:
         """One pass of the generator, however the coarsest band is sampled."""
-        return self.msal.generate_details
+        return self.msal.generator.generate_details
 
     def detail_calls(self, sampling: Sampling) -> list[NetworkCall]:
         """One call of the generator per scale."""
-        return [self.msal.network_call(k) for k in reversed(self.scales)]
+        return [self.msal.generator.network_call(k) for k in reversed(self.scales)]
