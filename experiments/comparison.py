@@ -10,11 +10,13 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,7 @@ from ml_collections import ConfigDict
 from configs import colon_ihc
 from wmgm_jax import cli, runs, systems
 from wmgm_jax.config import registry, sibling
+from wmgm_jax.config.compatibility import different
 from wmgm_jax.config.siblings import apply_overrides, config_of_system
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core.devices import BATCH_AXIS
@@ -38,15 +41,38 @@ from wmgm_jax.training.state import init_state
 _log = logging.getLogger("wmgm_jax.experiments")
 
 NAMES = registry.labels()
+
+
+class Contender(NamedTuple):
+    """A row of a comparison.
+
+    Attributes:
+        label: its name in tables.
+        system: a key of `NAMES`.
+        choice: settings by key, where a system is compared with itself.
+    """
+
+    label: str
+    system: str
+    choice: Mapping[str, object] = MappingProxyType({})
+
+
+CONTENDERS = {name: Contender(label, name) for name, label in NAMES.items() if name != "wmgm"} | {
+    "wmgm_paper": Contender("WMGM (paper)", "wmgm", {"msal.loss": "paper"}),
+    "wmgm": Contender("WMGM", "wmgm"),
+}
+
 _SIDES = {"small": 64, "tiny": 32}
 # TFLOP to train one system with.
-BUDGETS = {"small": 40.0, "tiny": 15.0}
+BUDGETS = {"small": 200.0, "tiny": 15.0}
 
 
 SCALE = flags.DEFINE_enum(
     "scale", "small", ["paper", "small", "tiny"], "Sizes of images and networks; see above."
 )
-SYSTEMS = flags.DEFINE_multi_enum("systems", list(NAMES), list(NAMES), "The systems to compare.")
+SYSTEMS = flags.DEFINE_multi_enum(
+    "systems", list(CONTENDERS), list(CONTENDERS), "The systems to compare."
+)
 _BUDGET = flags.DEFINE_float(
     "budget", None, f"TFLOP to train each system with; by default {BUDGETS}, at paper scale none."
 )
@@ -231,17 +257,50 @@ def _any_statistics(config: ConfigDict) -> Statistics:
     return systems.build(config).compute_statistics([np.zeros(shape, np.float32)])
 
 
-def trained(config: ConfigDict, name: str | None = None) -> runs.Run:
+def contenders(config: ConfigDict) -> dict[str, ConfigDict]:
+    """The configs of the systems of the command, by their keys in `CONTENDERS`."""
+    return {
+        name: system_config(config, CONTENDERS[name].system, CONTENDERS[name].choice)
+        for name in SYSTEMS.value
+    }
+
+
+def trained(config: ConfigDict, name: str) -> runs.Run:
     """The run of a config, trained to its end, from where it was stopped.
+
+    Stages that a run beside it has trained in the same way are copied from there.
 
     Args:
         config: what to train.
-        name: of its folder; None for that of its system.
+        name: of its folder.
     """
-    workdir = Path(_WORKDIR.value or f"runs/comparison_{SCALE.value}") / (name or config.system)
+    workdir = Path(_WORKDIR.value or f"runs/comparison_{SCALE.value}") / name
     run = runs.open_run(config, workdir)
+    for beside in workdir.parent.iterdir():
+        if beside != workdir and (beside / "config.json").exists():
+            _copy_equal_stages(run, beside)
     loop.train(run)
     return run
+
+
+def _copy_equal_stages(run: runs.Run, beside: Path) -> None:
+    """Copies finished stages that no setting would make another in this run."""
+    other = runs.read_config(beside)
+    if other.system != run.config.system:
+        return
+    sections_that_differ = {key.split(".")[0] for key in different(run.config, other)}
+    for name in runs.selected_stages(run.config, run.system):
+        section = run.system.stages[name].section
+        others = {stage.section for stage in run.system.stages.values()} - {section}
+        source, target = (folder / "checkpoints" / name for folder in (beside, run.workdir))
+        is_finished = (source / str(run.config[section].num_steps)).exists()
+        same_length = other[section].num_steps == run.config[section].num_steps
+        if sections_that_differ <= others and is_finished and same_length and not target.exists():
+            _log.info("stage %s is that of %s", name, beside)
+            partial = target.with_name(f".{name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(source, partial)
+            partial.rename(target)
 
 
 def stop_in_time() -> None:

@@ -35,7 +35,7 @@ from wmgm_jax.evaluation import ImageSets, evaluate
 from wmgm_jax.evaluation.inception.features import Inception, load_inception
 from wmgm_jax.evaluation.report.figures import write_figure
 from wmgm_jax.evaluation.report.headlines import HEADLINES
-from wmgm_jax.evaluation.report.plots import BLUE, GREEN, PURPLE, VERMILION
+from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 from wmgm_jax.evaluation.report.tables import headlines, write_table
 
 STEPS = ["4", "6", "8", "16", "32", "64", "96", "192"]
@@ -54,7 +54,13 @@ _STYLES = {
     "ddim": "v--",
     "ancestral": "s--",
 }
-_COLOURS = {"SGM": BLUE, "WSGM": GREEN, "WMGM": VERMILION, "WaveDiff": PURPLE}
+_COLOURS = {
+    "SGM": BLUE,
+    "WSGM": GREEN,
+    "WMGM (paper)": ORANGE,
+    "WMGM": VERMILION,
+    "WaveDiff": PURPLE,
+}
 
 cli.define_config("configs/colon_ihc.py")
 flags.adopt_module_key_flags(comparison)
@@ -66,7 +72,7 @@ _SAMPLERS = flags.DEFINE_multi_enum(
     "sampler",
     [PAPERS, "euler_maruyama", "dpmpp_2m", "multistep"],
     [PAPERS, *SAMPLERS],
-    "Samplers of SGM, WSGM and WMGM.",
+    "Samplers of all but WaveDiff.",
 )
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 256, "Images to draw.", lower_bound=4)
 _OUT = flags.DEFINE_string("out", "experiments/results/figure4", "Folder of the results.")
@@ -78,10 +84,9 @@ def main() -> None:
     rows = known(path.with_suffix(".csv"))
     given = comparison.given_config("wmgm")
     inception = load_inception(given.evaluation.inception_weights, given.data.cache_dir)
-    configs = [comparison.system_config(given, system) for system in comparison.SYSTEMS.value]
-    for config in configs:
-        name = comparison.NAMES[config.system]
-        run = comparison.trained(config)
+    for key, config in comparison.contenders(given).items():
+        name = comparison.CONTENDERS[key].label
+        run = comparison.trained(config, key)
         model = measuring.trained_model(run)
         floor = {"system": FLOOR, "images": min(_NUM_IMAGES.value, len(run.train))}
         trained = "+".join(map(str, model.step.values()))

@@ -1,4 +1,5 @@
-"""Table 1: SGM, WSGM and WMGM at 16 steps, WaveDiff at 4 - quality, size, work, time, memory.
+"""Table 1: SGM, WSGM, WMGM (paper) and WMGM at 16 steps, WaveDiff at 4 - quality, size, work, time,
+memory. "WMGM (paper)" has the paper's own losses of the details.
 
   python -m experiments.table1 --config=configs/faces128.py --config.data.dir=DIR --scale=small
   python -m experiments.table1 --config=configs/faces128.py --config.data.dir=DIR --scale=paper \\
@@ -11,33 +12,37 @@ and times each, and does nothing again that an earlier call has done. At the sca
 "tiny" all get the same budget of training FLOPs; at "paper" the networks and steps of their papers
 for 128x128, whatever the size of the images. Sampling is timed after compiling, as the median of
 --trials draws of --images images, each one program; peak memory is what XLA plans for it. Writes a
-table (CSV, Markdown) and a picture into --out, samples of a system in every row of it. The columns
+table (CSV, Markdown) and a picture into --out, samples of a system in every row of it, and for each
+system a sheet of up to 1,024 uncurated samples, 32 in a row. The columns
 "paper: ..." are those of the paper's Table 1, CelebA-HQ (5K) on an NVIDIA V100, for 100 images;
 WaveDiff is not in it.
 """
 
+import math
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import comparison, measuring
 from wmgm_jax import cli
+from wmgm_jax.core.pictures import write_png
 from wmgm_jax.evaluation import Measures
 from wmgm_jax.evaluation.report.figures import rows_of_images, write_figure
 from wmgm_jax.evaluation.report.tables import headlines, write_table
 from wmgm_jax.runs import untrained
 
 PAPER = {
-    system: {
+    label: {
         "paper: FID": fid,
         "paper: parameters": parameters,
         "paper: s for 100 images": seconds,
     }
-    for system, fid, parameters, seconds in (
-        ("sgm", 90.83, "160M", 15.093),
-        ("wsgm", 49.97, "351M", 11.097),
-        ("wmgm", 30.58, "89M", 2.31),
+    for label, fid, parameters, seconds in (
+        ("SGM", 90.83, "160M", 15.093),
+        ("WSGM", 49.97, "351M", 11.097),
+        ("WMGM (paper)", 30.58, "89M", 2.31),
     )
 }
 
@@ -52,32 +57,50 @@ def main() -> None:
     comparison.stop_in_time()
     out, rows, pictures = Path(_OUT.value), [], {}
     given = comparison.given_config("wmgm")
-    configs = [comparison.system_config(given, system) for system in comparison.SYSTEMS.value]
-    for config in configs:
+    table = comparison.SCALE.value + ("_untrained" if _UNTRAINED.value else "")
+    for name, config in comparison.contenders(given).items():
+        label = comparison.CONTENDERS[name].label
         if _UNTRAINED.value:
             model, measures = untrained.model(config), {}
             cost, images = measuring.timed(model)
         else:
-            run = comparison.trained(config)
+            run = comparison.trained(config, name)
             model = measuring.trained_model(run)
             measures = measuring.evaluated(model, run)
             cost, images = measuring.timed_once(model, run.workdir / "timing")
-        rows.append(row(config, measures, cost))
-        pictures[comparison.NAMES[config.system]] = images
-    name = comparison.SCALE.value + ("_untrained" if _UNTRAINED.value else "")
-    write_table(out / name, rows)
+            write_png(out / f"{table}_{name}.png", sheet(run.workdir / "samples"))
+        rows.append(row(label, config, measures, cost))
+        pictures[label] = images
+    write_table(out / table, rows)
     if not _UNTRAINED.value:
-        write_figure(out / f"{name}.png", rows_of_images(pictures))
+        write_figure(out / f"{table}.png", rows_of_images(pictures))
 
 
-def row(config: ConfigDict, measures: Measures, cost: dict[str, float]) -> dict[str, object]:
+def sheet(samples: Path) -> np.ndarray:
+    """The first samples of an evaluation, uncurated, as a square of at most 32x32 without margins.
+
+    Args:
+        samples: the folder of the run's samples.
+
+    Returns:
+        uint8 `[rows H, columns W, C]`.
+    """
+    images = np.load(samples / "evaluated.npy", mmap_mode="r", allow_pickle=False)
+    side = min(32, math.isqrt(len(images)))
+    rows = images[: side**2].reshape(side, side, *images.shape[1:])
+    return rows.swapaxes(1, 2).reshape(side * images.shape[1], side * images.shape[2], -1)
+
+
+def row(
+    label: str, config: ConfigDict, measures: Measures, cost: dict[str, float]
+) -> dict[str, object]:
     return {
-        "system": comparison.NAMES[config.system],
+        "system": label,
         **measuring.size(config),
         **cost,
         **headlines(measures),
         **({} if _UNTRAINED.value else comparison.training_cost(config)),
-        **PAPER.get(config.system, {}),
+        **PAPER.get(label, {}),
     }
 
 

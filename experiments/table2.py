@@ -58,7 +58,14 @@ def main() -> None:
     inception = load_inception(given.evaluation.inception_weights, given.data.cache_dir)
     configs = {
         name: comparison.system_config(
-            given, "wmgm", {"stages": "msal", "msal.learning": learning, "msal.shared": shared}
+            given,
+            "wmgm",
+            {
+                "stages": "msal",
+                "msal.loss": "paper",
+                "msal.learning": learning,
+                "msal.shared": shared,
+            },
         )
         for name, (learning, shared, *_) in ROWS.items()
     }

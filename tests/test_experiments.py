@@ -2,13 +2,16 @@
 
 import csv
 import re
+import shutil
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from conftest import TINY
 from PIL import Image
 
+import wmgm_jax
 from configs import colon_ihc, faces128, wavediff_faces128
 from experiments import comparison
 from tests.tiny import get_config
@@ -154,20 +157,33 @@ def test_measures_notice_blur(run, tmp_path):
 def test_systems_beside_each_other(run, tmp_path):
     flags = (TINY, f"--workdir={tmp_path / 'runs'}", f"--out={tmp_path}", "--scale=tiny")
     both = ("--systems=wavediff", "--systems=wmgm")
-    table = ("table1", *flags, *both, "--images=4", "--trials=1")
+    three = (*both, "--systems=wmgm_paper")
+    table = ("table1", *flags, *three, "--images=4", "--trials=1")
     code, _, log = run(*table, module="tests.tiny_experiment")
     assert code == 0, log
     rows = read(tmp_path / "tiny.csv")
-    assert [row["system"] for row in rows] == ["WaveDiff", "WMGM"]
-    assert [row["network calls"] for row in rows] == ["2", "4"]
-    assert [row["paper: parameters"] for row in rows] == ["", "89M"]
-    assert [row["training TFLOP"] for row in rows] == ["2.0", "4.0"]  # one a step
+    assert [row["system"] for row in rows] == ["WaveDiff", "WMGM", "WMGM (paper)"]
+    assert [row["network calls"] for row in rows] == ["2", "4", "4"]
+    assert [row["paper: parameters"] for row in rows] == ["", "", "89M"]
+    assert [row["training TFLOP"] for row in rows] == ["2.0", "4.0", "4.0"]  # one a step
+    # The two WMGMs have one score network, which is trained once.
+    assert len(re.findall(r"score: compiled", log)) == 1
+    assert f"stage score is that of {tmp_path / 'runs' / 'wmgm'}" in log
+    stages = [wmgm_jax.load(tmp_path / "runs" / name).params for name in ("wmgm", "wmgm_paper")]
+    jax.tree.map(np.testing.assert_array_equal, *(params["score"] for params in stages))
+    kernels = [jax.tree.leaves(params["generator"])[0] for params in stages]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0
+    # Of eight samples four make a square of 2x2, the first of them in its upper left corner.
+    sheet = np.asarray(Image.open(tmp_path / "tiny_wmgm.png"))
+    assert sheet.shape == (32, 32, 3)
+    samples = np.load(tmp_path / "runs" / "wmgm" / "samples" / "evaluated.npy")
+    np.testing.assert_array_equal(sheet[16:, :16], samples[2])
     for row in rows:
         assert float(row["s for 4 images"]) * 25 == pytest.approx(
             float(row["s for 100 images, extrapolated"])
         )
         assert float(row["sliced Wasserstein distance"]) > 0
-    assert [row["PSNR of rebuilt images (dB)"] == "" for row in rows] == [True, False]
+    assert [row["PSNR of rebuilt images (dB)"] == "" for row in rows] == [True, False, False]
     assert Image.open(tmp_path / "tiny.png").size[0] > 4 * 128
     # Nothing is measured or timed again.
     code, _, log = run(*table, module="tests.tiny_experiment")
@@ -253,6 +269,31 @@ def test_mistakes_get_one_line(name, flags, pattern, run, tmp_path):
     assert re.search(pattern, message)
 
 
+def test_a_stage_of_another_training_is_not_copied(monkeypatch, tmp_path):
+    """Another seed, or another number of steps, is another training."""
+    monkeypatch.setattr(comparison, "_WORKDIR", SimpleNamespace(value=str(tmp_path)))
+    monkeypatch.setattr(comparison.loop, "train", lambda run: None)
+    config = get_config()
+    first = comparison.trained(config, "first")
+    finished = first.workdir / "checkpoints" / "score" / str(config.score.num_steps)
+    finished.mkdir(parents=True)
+
+    def is_copied(**changes):
+        other = get_config()
+        other.update_from_flattened_dict(changes)
+        run = comparison.trained(other, "other")
+        found = (run.workdir / "checkpoints" / "score").exists()
+        shutil.rmtree(run.workdir)
+        return found
+
+    assert is_copied(**{"msal.loss": "paper", "msal.num_steps": 3})
+    assert not is_copied(seed=1)
+    assert not is_copied(**{"score.num_steps": 3})
+    assert not is_copied(**{"score.batch_size": 4})
+    finished.rename(finished.with_name("3"))
+    assert not is_copied(**{"msal.loss": "paper"})
+
+
 def test_scales():
     for system in comparison.NAMES:
         config = comparison.scaled(get_config(), system, "tiny")
@@ -269,7 +310,7 @@ def test_scales():
 def test_settings_of_the_command_line_hold_at_every_scale(scale):
     overrides = {
         "score.ema_decay": 0.5,
-        "msal.adversarial_weight": 3.0,
+        "msal.paper.adversarial_weight": 3.0,
         "train.log_every": 7,
         "seed": 5,
         "data.image_size": (16, 16),
@@ -280,7 +321,7 @@ def test_settings_of_the_command_line_hold_at_every_scale(scale):
     }
     assert {of[system].score.ema_decay for system in ("sgm", "wsgm", "wmgm")} == {0.5}
     assert of["wsgm"].details.ema_decay == 0.5
-    assert of["wmgm"].msal.adversarial_weight == 3
+    assert of["wmgm"].msal.paper.adversarial_weight == 3
     assert {config.train.log_every for config in of.values()} == {7}
     assert {config.seed for config in of.values()} == {5}
     assert of["sgm"].data.image_size == ((16, 16) if scale == "paper" else (32, 32))
