@@ -63,8 +63,9 @@ def folder_flags(faces, workdir):
         "--config.train.dtype=bfloat16",
         "--config.train.rematerialise=True",
         "--config.process.schedule=cosine",
-        "--config.score.prediction=velocity",
+        "--config.score.prediction=noise",
         "--config.msal.shared=False",
+        "--config.msal.loss=paper",
         "--config.msal.paper.loss_domain=wavelet",
         "--config.msal.paper.lipschitz=gradient_penalty",
         "--config.msal.generator.norm=group",
@@ -120,7 +121,7 @@ def test_sampling_a_run(trained, folder_flags, run):
     assert made_by["sampling"]["num_steps"] == 2
     assert "2 images in" in log
     assert "by 2 steps of " in log
-    fails(run(*sampling, "--config.score.prediction=noise"), r"config\.score\.prediction")
+    fails(run(*sampling, "--config.score.prediction=velocity"), r"config\.score\.prediction")
 
 
 def test_the_best_checkpoint_is_what_measured_least(trained, run):

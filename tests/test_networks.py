@@ -23,7 +23,7 @@ from wmgm_jax.networks import (
     TimeDiscriminator,
     UNet,
 )
-from wmgm_jax.networks.attention_unet import AttentionGate, upsample
+from wmgm_jax.networks.attention_unet import AttentionGate
 from wmgm_jax.networks.layers import (
     Dropout,
     Norm,
@@ -33,6 +33,7 @@ from wmgm_jax.networks.layers import (
     sinusoidal_embedding,
 )
 from wmgm_jax.networks.plain_unet import ConvBlock
+from wmgm_jax.networks.unet_parts import upsample_bilinear
 
 SMALL_UNET = UNet(
     out_channels=2, channels=16, multipliers=(1, 2), num_blocks=1, attention_levels=(1,)
@@ -515,14 +516,14 @@ def test_attention_gate_weighs_each_pixel_between_0_and_1(norm):
 
 def test_upsample_is_bilinear_between_pixel_centres():
     # New centres lie a quarter of a pixel from the old ones; the border repeats.
-    line = upsample(jnp.array([0.0, 4.0, 8.0]).reshape(1, 1, 3, 1))
+    line = upsample_bilinear(jnp.array([0.0, 4.0, 8.0]).reshape(1, 1, 3, 1))
     for row in line[0, :, :, 0]:
         np.testing.assert_allclose(row, [0.0, 1.0, 3.0, 5.0, 7.0, 8.0])
     x = normal((2, 5, 7, 3))
     expected = scipy.ndimage.zoom(
         np.float64(x), (1, 2, 2, 1), order=1, mode="nearest", grid_mode=True
     )
-    np.testing.assert_allclose(upsample(x), expected, atol=1e-6)
+    np.testing.assert_allclose(upsample_bilinear(x), expected, atol=1e-6)
 
 
 def test_max_pool_rounds_up():

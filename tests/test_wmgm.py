@@ -343,6 +343,24 @@ def test_relativistic_losses_of_a_step():
     assert set(stats) == {"scale_1", "scale_2"}
 
 
+def test_the_discriminator_sees_what_smooth_details_would_be():
+    """Of an image that is a ramp, away from the borders, the details that it has."""
+    system = systems.build(tiny())
+    rows, columns = np.meshgrid(np.arange(16.0), np.arange(16.0), indexing="ij")
+    image = np.stack([rows + 3 * columns, -2 * rows, columns], -1)[None].astype(np.float32)
+    statistics = system.compute_statistics([IMAGES.to_unit_range(random_images(4))])
+    for k in (1, 2):
+        low, details = wavelets.pyramid(jnp.asarray(image), k)[-1]
+        seen = system.msal.losses.condition(low, statistics, k)
+        assert seen.shape == (1, 16 // 2**k, 16 // 2**k, 12)
+        expected = np.concatenate(details, -1) / statistics["detail_std"][k - 1].reshape(-1)
+        np.testing.assert_allclose(
+            seen[:, 1:-1, 1:-1, 3:], expected[:, 1:-1, 1:-1], rtol=1e-4, atol=1e-3
+        )
+        expected = (low - statistics["low_mean"][k]) / statistics["low_std"][k]
+        np.testing.assert_allclose(seen[..., :3], expected, rtol=1e-5)
+
+
 def test_lazy_penalties_have_the_weight_of_the_steps_between_them():
     def penalty(every):
         config = tiny(**{"msal.relativistic.penalty_every": every})

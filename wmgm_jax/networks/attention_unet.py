@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from wmgm_jax.networks.convolution import Conv
 from wmgm_jax.networks.layers import NormalisedConv, NormKind, numbered
-from wmgm_jax.networks.unet_parts import pooling_encoder
+from wmgm_jax.networks.unet_parts import pooling_encoder, upsample_bilinear
 
 
 class ConvBlock(nn.Module):
@@ -67,19 +67,6 @@ class AttentionGate(nn.Module):
         return skip * nn.sigmoid(project(h, 1, "psi"))
 
 
-def upsample(x: jax.Array) -> jax.Array:
-    """Bilinear x2 with half-pixel centres, `[B, H, W, C] -> [B, 2H, 2W, C]`."""
-    for axis in (1, 2):
-        size = x.shape[axis]
-        padding = [(1, 1) if i == axis else (0, 0) for i in range(4)]
-        padded = jnp.pad(x, padding, mode="edge")
-        before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
-        after = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)
-        pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
-        x = pair.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
-    return x
-
-
 class AttentionUNet(nn.Module):
     """The network `x -> [B, H, W, out_channels]`.
 
@@ -119,7 +106,7 @@ class AttentionUNet(nn.Module):
         h, skips = pooling_encoder(x.astype(self.dtype), self.channels, self.depth, block)
         for skip in reversed(skips):
             height, width, channels = skip.shape[1:]
-            h = block(upsample(h)[:, :height, :width], channels)
+            h = block(upsample_bilinear(h)[:, :height, :width], channels)
             gated = AttentionGate(self.norm, self.dtype)(h, skip, train)
             h = jnp.concatenate([gated, h], axis=-1)
 

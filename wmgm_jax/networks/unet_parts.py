@@ -44,6 +44,19 @@ def upsample_nearest(x: jax.Array) -> jax.Array:
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
+def upsample_bilinear(x: jax.Array) -> jax.Array:
+    """Bilinear x2 with half-pixel centres, `[B, H, W, C] -> [B, 2H, 2W, C]`."""
+    for axis in (1, 2):
+        size = x.shape[axis]
+        padding = [(1, 1) if i == axis else (0, 0) for i in range(4)]
+        padded = jnp.pad(x, padding, mode="edge")
+        before = jax.lax.slice_in_dim(padded, 0, size, axis=axis)
+        after = jax.lax.slice_in_dim(padded, 2, size + 2, axis=axis)
+        pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
+        x = pair.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
+    return x
+
+
 def pooling_encoder(
     x: jax.Array, channels: int, depth: int, block: Callable[[jax.Array, int], jax.Array]
 ) -> tuple[jax.Array, list[jax.Array]]:

@@ -3,7 +3,9 @@
     L_G = sum over k of   softplus(D(x_H^k) - D(g)) + lambda ES(g, g'; x_H^k)
     L_D = sum over k of   softplus(D(g) - D(x_H^k)) + gamma / 2 (|grad D(x_H^k)|^2 + |grad D(g)|^2)
 
-g and g' are two draws of G for one x_L^k, and D sees the normalised details with x_L^k beside them.
+g and g' are two draws of G for one x_L^k. D sees the normalised details, with x_L^k beside them and
+the details that a smooth interpolation of x_L^k would have. By these it can tell whether details
+continue from one Haar cell to the next. Beside the range of x_L^k, such a step is too small to see.
 Eq. 21 is ruled by its mean square, which is least for the mean of all details that x_L^k allows:
 too smooth. The energy score ES is least for their distribution, so that it keeps the right spread
 while it anchors the mean; D sees the structure that patches of a band by itself do not show.
@@ -13,13 +15,15 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from wmgm_jax import wavelets
 from wmgm_jax.core.random import fold_in
 from wmgm_jax.losses import relativistic
 from wmgm_jax.losses.energy_score import energy_score
 from wmgm_jax.networks import PatchDiscriminator
 from wmgm_jax.networks.apply import apply_fn
+from wmgm_jax.networks.unet_parts import upsample_bilinear
 from wmgm_jax.systems.detail_generator import DetailGenerator, scale_name
-from wmgm_jax.systems.interface import Batch, LazyRegularizer, Objective, Params
+from wmgm_jax.systems.interface import Batch, LazyRegularizer, Objective, Params, Statistics
 from wmgm_jax.systems.statistics import normalise_details, normalise_low
 
 # What a key is for, so that no two draws share one.
@@ -103,11 +107,18 @@ class RelativisticLosses:
 
     def critic(self, params, low: jax.Array, batch: Batch, k: int) -> relativistic.Critic:
         """D at scale k, given x_L^k."""
-        condition = normalise_low(low, batch.statistics, k)
+        condition = self.condition(low, batch.statistics, k)
         variables = {"params": self.generator.at_scale(params["discriminator"], k)}
         apply = apply_fn(self.discriminator)
         return lambda x: apply(variables, jnp.concatenate([x, condition], axis=-1))
 
+    def condition(self, low: jax.Array, statistics: Statistics, k: int) -> jax.Array:
+        """What D sees of x_L^k `[B, h, w, C]`, normalised: itself, and the details of its bilinear
+        interpolation; `[B, h, w, 4C]`."""
+        _, smooth = wavelets.dwt2(upsample_bilinear(low / 2))
+        parts = [normalise_low(low, statistics, k), normalise_details(smooth, statistics, k)]
+        return jnp.concatenate(parts, axis=-1)
+
     def init_discriminator(self, key: jax.Array) -> Params:
         height, width, channels = self.generator.band_shape(1)
-        return self.discriminator.init(key, jnp.zeros((1, height, width, 4 * channels)))["params"]
+        return self.discriminator.init(key, jnp.zeros((1, height, width, 7 * channels)))["params"]
