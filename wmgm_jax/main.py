@@ -16,8 +16,12 @@
       generated images>).
 
   python -m wmgm_jax.main --mode=inspect --config=configs/afhq_cat.py
-      prints the parameters, FLOPs and bytes of a config as a table, and as JSON on the last line.
-      It trains nothing.
+      prints the parameters, FLOPs and bytes of a config, or of the model in --workdir, as a table,
+      and as JSON on the last line. It trains nothing.
+
+pretrained:NAME stands for a model that comes with the package, in --workdir:
+  python -m wmgm_jax.main --mode=sample --workdir=pretrained:colon_ihc
+      What it writes is in runs/pretrained_colon_ihc, below the current folder.
 
 Each setting of wmgm_jax/config/ is a flag, for example --config.score.num_steps=50000.
 To train on several hosts, start the same command on each with --coordinator=HOST:PORT
@@ -46,6 +50,7 @@ from wmgm_jax.data import image_sets
 from wmgm_jax.evaluation import ImageSets
 from wmgm_jax.evaluation.report.write import Subject, write_evaluation
 from wmgm_jax.evaluation.trained import evaluate_model
+from wmgm_jax.runs import model_file
 from wmgm_jax.sampling import draw_raw
 from wmgm_jax.systems import cost
 from wmgm_jax.training import loop
@@ -55,7 +60,10 @@ _MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "sample", "evaluate", "inspect"], "What to do; see above."
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The folder of the run; by default runs/<name of the config file>."
+    "workdir",
+    None,
+    "The folder of the run; by default runs/<name of the config file>. Or pretrained:NAME, a model "
+    "of the package, to sample, evaluate or inspect; the results are in runs/pretrained_NAME.",
 )
 _NUM_SAMPLES = flags.DEFINE_integer(
     "num_samples", 64, "The number of images to draw in --mode=sample.", lower_bound=1
@@ -101,7 +109,10 @@ def main() -> None:
 
 
 def _train() -> None:
-    run = runs.open_run(cli.given_config(), _workdir())
+    workdir = _workdir()
+    if model_file.pretrained_name(workdir) is not None:
+        raise UserError(f"--workdir={workdir} cannot be trained further: name a folder")
+    run = runs.open_run(cli.given_config(), workdir)
     loop.train(run)
     try:
         model = runs.load(run.workdir)  # on every host: Orbax waits for all of them
@@ -120,7 +131,7 @@ def _sample() -> None:
     workdir = _workdir()
     model = _trained_model(workdir)
     images = np.concatenate(list(draw_raw(model, _NUM_SAMPLES.value, _SEED.value)))
-    folder = workdir / "samples" / f"seed_{_SEED.value}"
+    folder = _output_folder(workdir) / "samples" / f"seed_{_SEED.value}"
     # Images of an earlier call must not mix with those of this one.
     shutil.rmtree(folder, ignore_errors=True)
     files.write_npz(folder / "images.npz", images=images)
@@ -144,7 +155,7 @@ def _evaluate() -> None:
     train, reference = runs.open_sources(model.config)
     runs.check_same_units(workdir, train, model.params["statistics"])
     facts = {"checkpoint": _CHECKPOINT.value, "reference": _REFERENCE.value or "validation images"}
-    folder = workdir
+    folder = _output_folder(workdir)
     if _REFERENCE.value is not None:
         reference = image_sets.open_set(
             _REFERENCE.value, "--reference", train.image_shape, codec=train.codec
@@ -153,12 +164,16 @@ def _evaluate() -> None:
     if _REFERENCE.value is not None or _CHECKPOINT.value != "last":
         # Keeps the evaluation of the run itself.
         name = Path(_REFERENCE.value or "validation").resolve().stem
-        folder = workdir / "evaluations" / f"{name}_{_CHECKPOINT.value}"
-    evaluate_model(model, workdir, train, reference, folder=folder, facts=facts)
+        folder = folder / "evaluations" / f"{name}_{_CHECKPOINT.value}"
+    run_folder = _output_folder(workdir)
+    evaluate_model(model, run_folder, train, reference, folder=folder, facts=facts)
 
 
 def _inspect() -> None:
-    config = cli.given_config()
+    if cli.config_path() is None and _WORKDIR.value is not None:
+        config = runs.read_config(model_file.folder_of(_WORKDIR.value))
+    else:
+        config = cli.given_config()
     runs.selected_stages(config, systems.build(config))
     print(cost.report(config))
 
@@ -191,6 +206,13 @@ def _workdir() -> Path:
     return Path("runs") / Path(config_path).stem
 
 
+def _output_folder(workdir: Path) -> Path:
+    """Where the results of a run go: into its folder, or below the current one for a model of the
+    package."""
+    name = model_file.pretrained_name(workdir)
+    return workdir if name is None else Path("runs") / f"pretrained_{name}"
+
+
 def _trained_model(workdir: Path) -> runs.Model:
     """The model of a run, with the sampling and evaluation settings of the command line."""
     model = runs.load(workdir, checkpoint="best" if _CHECKPOINT.value == "best" else "last")
@@ -218,7 +240,7 @@ def _compare_files(generated: str) -> None:
     reference = image_sets.open_set(
         _REFERENCE.value, "--reference", images.image_shape, cache_dir=cache_dir
     )
-    folder = Path(_WORKDIR.value or Path("runs") / Path(generated).resolve().stem)
+    folder = _output_folder(Path(_WORKDIR.value or Path("runs") / Path(generated).resolve().stem))
     subject = Subject(
         title=f"{generated} against {_REFERENCE.value}",
         sets=ImageSets(images, reference),

@@ -1,7 +1,6 @@
 """A run: a config, the system and the images that it names, and the folder it writes to."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
@@ -9,10 +8,10 @@ from ml_collections import ConfigDict
 
 from wmgm_jax import data, systems
 from wmgm_jax.config import compatibility
-from wmgm_jax.config.validation import validate
 from wmgm_jax.core import files
 from wmgm_jax.core.codec import codec_of
 from wmgm_jax.core.errors import UserError
+from wmgm_jax.runs.config_file import read_config
 from wmgm_jax.systems.interface import Stage, Statistics, System
 
 
@@ -147,26 +146,3 @@ def _check_batch(stage: Stage, train: data.Source, augment: str) -> None:
             "training images: lower it, or add images"
         )
     data.check_batch(train, batch_size, augment)
-
-
-def read_config(workdir: Path) -> ConfigDict:
-    """The config of a run, as `config.json` in its folder holds it.
-
-    Raises:
-        UserError: the file is missing or damaged, or holds settings that do not exist.
-    """
-    path = workdir / "config.json"
-    try:
-        settings = json.loads(path.read_text())
-        if not isinstance(settings, dict):
-            raise ValueError("it holds no settings")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: {workdir} is not the folder of a run") from None
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    try:
-        config = compatibility.from_json(settings)
-        validate(config)
-    except UserError as error:
-        raise UserError(f"{path} cannot be used: {error}") from error
-    return config
