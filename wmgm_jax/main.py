@@ -3,6 +3,7 @@
   python -m wmgm_jax.main --config=configs/colon_ihc.py
       trains all stages of the config's system. It resumes by itself, and ends with a grid of
       samples and an evaluation. All files are in --workdir (by default runs/colon_ihc).
+      --init_from=DIR starts a new run from the parameters of another.
 
   python -m wmgm_jax.main --mode=sample --workdir=runs/colon_ihc --num_samples=1000
       draws images from a trained run: a grid, single PNGs and an .npz in samples/. For fields, the
@@ -19,7 +20,7 @@
       prints the parameters, FLOPs and bytes of a config, or of the model in --workdir, as a table,
       and as JSON on the last line. It trains nothing.
 
-pretrained:NAME stands for a model that comes with the package, in --workdir:
+pretrained:NAME stands for a model that comes with the package, in --workdir and in --init_from:
   python -m wmgm_jax.main --mode=sample --workdir=pretrained:colon_ihc
       What it writes is in runs/pretrained_colon_ihc, below the current folder.
 
@@ -64,6 +65,13 @@ _WORKDIR = flags.DEFINE_string(
     None,
     "The folder of the run; by default runs/<name of the config file>. Or pretrained:NAME, a model "
     "of the package, to sample, evaluate or inspect; the results are in runs/pretrained_NAME.",
+)
+_INIT_FROM = flags.DEFINE_string(
+    "init_from",
+    None,
+    "In --mode=train, the folder of a run, or pretrained:NAME: a new run starts from its "
+    "parameters and their averages. Its networks must be the same; images may have another size. "
+    "A run that has a checkpoint goes on from that instead.",
 )
 _NUM_SAMPLES = flags.DEFINE_integer(
     "num_samples", 64, "The number of images to draw in --mode=sample.", lower_bound=1
@@ -111,8 +119,11 @@ def main() -> None:
 def _train() -> None:
     workdir = _workdir()
     if model_file.pretrained_name(workdir) is not None:
-        raise UserError(f"--workdir={workdir} cannot be trained further: name a folder")
-    run = runs.open_run(cli.given_config(), workdir)
+        raise UserError(
+            f"--workdir={workdir} cannot be trained further: name a folder, and start from the "
+            f"model by --init_from={workdir}"
+        )
+    run = runs.open_run(cli.given_config(), workdir, _INIT_FROM.value)
     loop.train(run)
     try:
         model = runs.load(run.workdir)  # on every host: Orbax waits for all of them
@@ -188,6 +199,7 @@ def _refuse_flags_of_other_modes() -> None:
         "checkpoint": ("sample", "evaluate"),
         "generated": ("evaluate",),
         "reference": ("evaluate",),
+        "init_from": ("train",),
     }
     for name, theirs in modes.items():
         if flags.FLAGS[name].present and _MODE.value not in theirs:

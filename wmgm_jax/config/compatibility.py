@@ -4,6 +4,7 @@ The file holds every setting of the run, and under `version` the version of thei
 """
 
 import copy
+from fnmatch import fnmatch
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -52,6 +53,21 @@ _FREE = (
     "evaluation",
 )
 
+# Settings of a stage's section that change how its networks are trained, but not what they are.
+# A setting that is not listed counts as one of the networks.
+_OF_TRAINING = (
+    "num_steps",
+    "batch_size",
+    "accumulate",
+    "ema_decay",
+    "*_every",
+    "*_weight",
+    "loss*",
+    "lipschitz",
+    "*optimizer.*",
+    "*.dropout",
+)
+
 
 def different(config: ConfigDict, other: ConfigDict) -> list[str]:
     """Keys whose difference means that two configs do not train the same model."""
@@ -67,6 +83,23 @@ def different(config: ConfigDict, other: ConfigDict) -> list[str]:
 
     keys = sorted(ours.keys() | theirs.keys())
     return [key for key in keys if ours.get(key) != theirs.get(key) and not is_free(key)]
+
+
+def different_networks(config: ConfigDict, other: ConfigDict, section: str) -> list[str]:
+    """Keys whose difference means that two configs have other networks in a section.
+
+    The size of the images is not one of them. Whatever else changes the shapes of parameters, such
+    as the channels of images, is to be seen in these.
+    """
+    ours, theirs = (
+        {
+            key: value
+            for key, value in leaves(each.get(section, ConfigDict()), f"{section}.")
+            if not any(fnmatch(key.removeprefix(f"{section}."), name) for name in _OF_TRAINING)
+        }
+        for each in (config, other)
+    )
+    return [key for key in sorted(ours | theirs) if ours.get(key) != theirs.get(key)]
 
 
 def to_json(config: ConfigDict) -> dict[str, Any]:

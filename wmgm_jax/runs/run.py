@@ -12,6 +12,7 @@ from wmgm_jax.core import files
 from wmgm_jax.core.codec import codec_of
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.runs.config_file import read_config
+from wmgm_jax.runs.initial import Initial, find_initial
 from wmgm_jax.systems.interface import Stage, Statistics, System
 
 
@@ -25,6 +26,7 @@ class Run:
         train: source of the training images.
         valid: source of the validation images.
         workdir: the folder of the run.
+        initial: the trained model from which it started; None for random parameters.
     """
 
     config: ConfigDict
@@ -32,9 +34,10 @@ class Run:
     train: data.Source
     valid: data.Source
     workdir: Path
+    initial: Initial | None = None
 
 
-def open_run(config: ConfigDict, workdir: Path) -> Run:
+def open_run(config: ConfigDict, workdir: Path, init_from: str | None = None) -> Run:
     """Prepares a run, new or to be continued, and writes its `config.json`.
 
     Whatever would stop the run is found before anything is written.
@@ -42,20 +45,27 @@ def open_run(config: ConfigDict, workdir: Path) -> Run:
     Args:
         config: a validated config.
         workdir: the folder of the run.
+        init_from: the folder of another run, or "pretrained:NAME", whose parameters a new run
+            starts from. A run that has a checkpoint already ignores it.
 
     Raises:
         UserError: a stage that does not exist, images that are missing, a batch that does not fit
-            the devices or the images, or a folder that holds a run of another config.
+            the devices or the images, a folder that holds a run of another config, or a model to
+            start from that is missing or has other networks.
     """
     run = Run(config, systems.build(config), *open_sources(config), workdir)
-    for name in selected_stages(config, run.system):
+    selected = selected_stages(config, run.system)
+    for name in selected:
         _check_batch(run.system.stages[name], run.train, config.data.augment)
     path = workdir / "config.json"
     if path.exists():
         check_same_model(workdir, config, read_config(workdir))
+    initial = find_initial(config, run.system, selected, workdir, init_from)
     if jax.process_index() == 0:
         files.write_json(path, compatibility.to_json(config))
-    return run
+        if initial is not None:
+            initial.record(workdir)
+    return dataclasses.replace(run, initial=initial)
 
 
 def open_sources(config: ConfigDict) -> tuple[data.Source, data.Source]:

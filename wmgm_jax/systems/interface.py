@@ -119,6 +119,8 @@ class Stage:
         is_paired: whether the i-th generated picture should be the i-th target. If not, the two
             sets should only look alike.
         regularizers: by name; no objective has the same name.
+        is_initialised: whether its training starts from a trained model. The averages of the
+            parameters then do not forget their start faster while they are young.
     """
 
     section: str
@@ -129,6 +131,7 @@ class Stage:
     generated_and_target: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
     is_paired: bool
     regularizers: dict[str, LazyRegularizer] = dataclasses.field(default_factory=dict)
+    is_initialised: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

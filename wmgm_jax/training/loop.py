@@ -7,6 +7,7 @@ started again ends where it would have ended.
 """
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -41,7 +42,9 @@ def train(run: Run) -> None:
         Preempted: SIGTERM or Ctrl-C came, and a checkpoint has been saved.
     """
     for name in selected_stages(run.config, run.system):
-        _train_stage(run, name, run.system.stages[name])
+        is_initialised = run.initial is not None and name in run.initial.step
+        stage = dataclasses.replace(run.system.stages[name], is_initialised=is_initialised)
+        _train_stage(run, name, stage)
 
 
 def _train_stage(run: Run, name: str, stage: Stage) -> None:

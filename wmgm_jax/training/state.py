@@ -1,6 +1,8 @@
 """The state of training: made, restored from a checkpoint, and turned into one or into a model."""
 
+import contextlib
 import functools
+import logging
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -12,10 +14,13 @@ from flax import struct
 
 from wmgm_jax import data
 from wmgm_jax.runs.checkpoints import Checkpoints
+from wmgm_jax.runs.initial import Initial
 from wmgm_jax.runs.run import Run, check_same_units
 from wmgm_jax.systems.interface import Stage, Statistics
 from wmgm_jax.training.optimizer import make_optimizers
 from wmgm_jax.training.parallel import first_replica
+
+_log = logging.getLogger(__name__)
 
 # For a program that runs once. On a CPU it compiles in half the time, to the same numbers. Other
 # backends may not know the option.
@@ -45,18 +50,46 @@ class TrainState:
     statistics: Any
 
 
-def init_state(stage: Stage, statistics: Statistics, key: jax.Array) -> TrainState:
-    """The state before the first step."""
+@struct.dataclass
+class Trained:
+    """What a stage takes from a trained model.
+
+    Attributes:
+        params: by objective. Objectives that are not there start from random parameters.
+        batch_stats: batch-norm averages.
+        ema: see `TrainState`.
+    """
+
+    params: dict[str, Any]
+    batch_stats: Any
+    ema: tuple[dict[str, Any], Any]
+
+
+def init_state(
+    stage: Stage, statistics: Statistics, key: jax.Array, trained: Trained | None = None
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        stage: the stage.
+        statistics: of the training set.
+        key: of the stage, for its parameters and for its steps.
+        trained: what to start from; None for random parameters.
+    """
     init_key, run_key = jax.random.split(key)
     params, batch_stats = stage.init(init_key)
-    optimizers = make_optimizers(stage)
     averaged = {name: params[name] for name, each in stage.objectives.items() if each.ema}
+    ema = (averaged, batch_stats)
+    if trained is not None:
+        params, batch_stats = params | trained.params, trained.batch_stats
+        ema = (averaged | trained.ema[0], trained.ema[1])
+    optimizers = make_optimizers(stage)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         key_data=jax.random.key_data(run_key),
         params=params,
         batch_stats=batch_stats,
-        ema=(averaged, batch_stats),
+        ema=ema,
         opt_state={name: optimizers[name].init(params[name]) for name in params},
         statistics=statistics,
     )
@@ -65,12 +98,39 @@ def init_state(stage: Stage, statistics: Statistics, key: jax.Array) -> TrainSta
 
 
 def first_state(run: Run, name: str, stage: Stage) -> TrainState:
-    """The state before the first step of a run, with the statistics of its training set."""
+    """The state before the first step of a run, with the statistics of its training set.
+
+    Raises:
+        UserError: the model that the run starts from has changed since.
+    """
     statistics = run.system.compute_statistics(_batches_for_statistics(run))
     statistics |= run.train.codec.statistics()
     options = _COMPILE_FAST.get(jax.default_backend())
     init = jax.jit(functools.partial(init_state, stage), compiler_options=options)
-    return jax.device_get(init(statistics, _key(run, name)))
+    return jax.device_get(init(statistics, _key(run, name), _trained(run.initial, name)))
+
+
+def _trained(initial: Initial | None, name: str) -> Trained | None:
+    """What a stage starts from; the log tells."""
+    if initial is None:
+        return None
+    if name not in initial.step:
+        _log.info("%s: %s has no such stage: random parameters", name, initial.source)
+        return None
+    step, directory = initial.step[name], initial.checkpoints
+    _log.info("%s: starting from %s, step %d", name, initial.source, step)
+    if directory is None:
+        model = initial.model(name)
+        ema = (model["params"], model["batch_stats"])
+        return Trained(*ema, ema)
+    stage = initial.stages[name]
+    like = jax.eval_shape(functools.partial(init_state, stage, None), jax.random.key(0))
+    with contextlib.closing(Checkpoints(directory / name)) as checkpoints:
+        restored = checkpoints.restore(training_tree(like))
+    step, model, training = restored or (0, {}, {})
+    initial.check_step(name, step)
+    ema = (model["params"], model["batch_stats"])
+    return Trained(training["params"], training["batch_stats"], ema)
 
 
 def restored_state(

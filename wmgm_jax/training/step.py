@@ -60,8 +60,10 @@ def make_train_step(
                 state, new_metrics = update(name, objective, state, batch)
                 metrics |= new_metrics
 
-        # A young average forgets its start faster.
-        decay = jnp.minimum(settings.ema_decay, (1 + state.step) / (10 + state.step))
+        decay = settings.ema_decay
+        if not stage.is_initialised:
+            # A young average forgets its random start faster.
+            decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
         averaged = ({name: state.params[name] for name in state.ema[0]}, state.batch_stats)
         ema = jax.tree.map(lambda mean, new: mean + (1 - decay) * (new - mean), state.ema, averaged)
         return dataclasses.replace(state, step=state.step + 1, ema=ema), metrics
