@@ -1,9 +1,11 @@
-"""What an installed package has: the configs, in whatever folder a command runs; one version."""
+"""What an installed package has: the configs, in whatever folder a command runs; pretrained models;
+one version."""
 
 import configparser
 import importlib
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -72,14 +74,34 @@ def test_configs_import_each_other_from_any_folder(kind, empty_folder, monkeypat
             del sys.modules[name]
 
 
-def test_the_wheel_has_the_configs_the_command_and_the_version(tmp_path):
-    """Built without the network, by the setuptools that is installed."""
-    source = tmp_path / "source"
-    source.mkdir()
+@pytest.fixture
+def source(tmp_path):
+    """What a distribution is built of, in a folder that can be written to."""
+    folder = tmp_path / "source"
+    folder.mkdir()
     for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        (source / name).symlink_to(ROOT / name)
+        (folder / name).symlink_to(ROOT / name)
     for name in ("wmgm_jax", "configs"):
-        (source / name).symlink_to(ROOT / name, target_is_directory=True)
+        (folder / name).symlink_to(ROOT / name, target_is_directory=True)
+    return folder
+
+
+def pretrained_files():
+    paths = (ROOT / "wmgm_jax" / "pretrained_models").glob("*/*")
+    return {str(path.relative_to(ROOT)) for path in paths}
+
+
+def test_the_source_distribution_has_the_pretrained_models(source, tmp_path):
+    command = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", command], cwd=source, check=True, capture_output=True)
+    (path,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        files = {name.split("/", 1)[-1] for name in archive.getnames()}
+    assert pretrained_files() <= files
+
+
+def test_the_wheel_has_the_configs_the_command_and_the_version(source, tmp_path):
+    """Built without the network, by the setuptools that is installed."""
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(source)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -92,6 +114,7 @@ def test_the_wheel_has_the_configs_the_command_and_the_version(tmp_path):
     assert commands["console_scripts"]["wmgm_jax"] == "wmgm_jax.__main__:main"
     configs = {f"wmgm_jax/_configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "wmgm_jax").rglob("*.py")}
-    assert configs | modules | {"wmgm_jax/py.typed"} <= files
+    assert "wmgm_jax/pretrained_models/colon_ihc/model.npz" in pretrained_files()
+    assert configs | modules | pretrained_files() | {"wmgm_jax/py.typed"} <= files
     top = {name.split("/")[0] for name in files}
     assert top == {"wmgm_jax", f"wmgm_jax-{wmgm_jax.__version__}.dist-info"}
