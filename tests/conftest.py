@@ -25,6 +25,7 @@ LONGEST = (
     "test_devices",
     "test_wmgm",
     "test_resume",
+    "test_initial",
     "test_benchmarks",
     "test_phi4",
     "test_networks",
