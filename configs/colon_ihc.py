@@ -18,9 +18,9 @@ def get_config() -> ConfigDict:
 
     config.process.schedule = "linear"
 
-    config.score.num_steps = 950
+    config.score.num_steps = 4000
     config.score.batch_size = 32
-    config.score.ema_decay = 0.998
+    config.score.ema_decay = 0.999
     config.score.optimizer.learning_rate = 1e-3
     config.score.optimizer.warmup_steps = 100
     config.score.optimizer.decay = "cosine"
@@ -31,11 +31,11 @@ def get_config() -> ConfigDict:
     config.score.network.attention_levels = (1, 2)
     config.score.network.dropout = 0.1
 
-    config.msal.num_steps = 400
-    config.msal.batch_size = 16
-    config.msal.ema_decay = 0.995
+    config.msal.num_steps = 5000
+    config.msal.batch_size = 8
+    config.msal.ema_decay = 0.999
     for objective in ("generator_optimizer", "discriminator_optimizer"):
-        config.msal.relativistic[objective].learning_rate = 5e-4
+        config.msal.relativistic[objective].learning_rate = 1e-3
         config.msal.relativistic[objective].decay = "cosine"
     config.msal.relativistic.discriminator.channels = 24
     config.msal.paper.generator_optimizer.learning_rate = 1e-3

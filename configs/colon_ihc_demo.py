@@ -16,5 +16,6 @@ def get_config() -> ConfigDict:
     config.score.optimizer.warmup_steps = 20
 
     config.msal.num_steps = 100
-    config.msal.generator_optimizer.learning_rate = 2e-4
+    for objective in ("generator_optimizer", "discriminator_optimizer"):
+        config.msal.relativistic[objective].learning_rate = 2e-4
     return config

@@ -216,7 +216,10 @@ def test_a_stage_that_the_model_lacks_is_new(source, tmp_path, caplog):
         ({"msal.shared": False}, "config.msal.shared is True there, and False here"),
         ({"data.channels": 1}, "config.data.channels is 3 there, and 1 here"),
         ({"wavelet.levels": 3}, "config.wavelet.levels is 2 there, and 3 here"),
-        ({"msal.discriminator.channels": 8}, "config.msal.discriminator.channels is 4 there"),
+        (
+            {"msal.relativistic.discriminator.channels": 8},
+            "config.msal.relativistic.discriminator.channels is 4 there",
+        ),
     ],
 )
 def test_other_networks_are_refused(changes, message, source, tmp_path):
@@ -236,16 +239,16 @@ def test_training_may_be_another(source, packed, tmp_path):
             "score.batch_size": 4,
             "score.optimizer.learning_rate": 0.5,
             "score.network.dropout": 0.3,
-            "msal.mse_weight": 1.0,
-            "msal.discriminator_every": 3,
-            "msal.lipschitz": "gradient_penalty",
+            "msal.relativistic.energy_weight": 2.0,
+            "msal.relativistic.penalty_every": 3,
+            "msal.paper.discriminator.channels": 5,
             "data.augment": "flip",
             "process.schedule": "cosine",
         }
     )
     assert runs.open_run(config, tmp_path / "one", str(source)).initial.step["msal"] == STEP
     # A model file has no discriminator, which is then free.
-    config.msal.discriminator.channels = 8
+    config.msal.relativistic.discriminator.channels = 8
     assert runs.open_run(config, tmp_path / "two", str(packed)).initial.step["msal"] == STEP
 
 

@@ -62,8 +62,10 @@ _OF_TRAINING = (
     "ema_decay",
     "*_every",
     "*_weight",
-    "loss*",
-    "lipschitz",
+    "loss",
+    "*.patch",
+    "*.loss_domain",
+    "*.lipschitz",
     "*optimizer.*",
     "*.dropout",
 )
@@ -91,14 +93,18 @@ def different_networks(config: ConfigDict, other: ConfigDict, section: str) -> l
     The size of the images is not one of them. Whatever else changes the shapes of parameters, such
     as the channels of images, is to be seen in these.
     """
-    ours, theirs = (
-        {
-            key: value
-            for key, value in leaves(each.get(section, ConfigDict()), f"{section}.")
-            if not any(fnmatch(key.removeprefix(f"{section}."), name) for name in _OF_TRAINING)
+
+    def of_networks(settings: ConfigDict) -> dict[str, Any]:
+        # A section for each loss holds the discriminator of that loss.
+        unused = {"paper", "relativistic"} - {settings.get("loss")}
+        return {
+            f"{section}.{key}": value
+            for key, value in leaves(settings)
+            if key.split(".")[0] not in unused
+            and not any(fnmatch(key, name) for name in _OF_TRAINING)
         }
-        for each in (config, other)
-    )
+
+    ours, theirs = (of_networks(each.get(section, ConfigDict())) for each in (config, other))
     return [key for key in sorted(ours | theirs) if ours.get(key) != theirs.get(key)]
 
 

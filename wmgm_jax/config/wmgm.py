@@ -22,9 +22,9 @@ def _msal() -> dict[str, Any]:
         "ema_decay": 0.999,
         "loss": "relativistic",  # "relativistic", "paper": which of the two sections below
         "relativistic": {
-            "energy_weight": 1.0,  # lambda
+            "energy_weight": 0.5,  # lambda
             "patch": 4,  # side of the energy score's patches
-            "penalty_weight": 1.0,  # gamma
+            "penalty_weight": 5.0,  # gamma
             "penalty_every": 4,
             "generator_optimizer": optimizer(2e-4, weight_decay=0.0, b1=0.0, b2=0.99),
             "discriminator_optimizer": optimizer(2e-4, weight_decay=0.0, b1=0.0, b2=0.99),

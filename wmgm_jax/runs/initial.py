@@ -182,7 +182,7 @@ def _check_networks(initial: Initial, config: ConfigDict, name: str, stage: Stag
     keys = [
         key
         for key in compatibility.different_networks(config, theirs, stage.section)
-        if key.split(".")[1] not in absent
+        if absent.isdisjoint(key.split("."))
     ]
     their_shapes, our_shapes = (_shapes(each, absent) for each in (before, now))
     same = [path for path in our_shapes if our_shapes[path] == their_shapes.get(path)]
