@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.timing import machine, matrix_product_rate, peak_memory
-from wmgm_jax.evaluation.inception.features import Inception
+from wmgm_jax.evaluation.features import FeatureNetwork
+from wmgm_jax.evaluation.inception.load import inception_network
 from wmgm_jax.evaluation.inception.network import InceptionV3, to_rgb
 
 FEATURES = 2048
@@ -36,7 +37,7 @@ def main() -> None:
     print(machine())
     if arguments.only_stream:
         weights = jnp.full((arguments.side * 3, FEATURES), 1e-3)
-        stream(Inception(weights, "random", arguments.batch_size, projection), arguments)
+        stream(inception_network(weights, "random", arguments.batch_size, projection), arguments)
         return
 
     image = jnp.zeros((1, arguments.side, arguments.side, 3))
@@ -49,7 +50,7 @@ def main() -> None:
         .cost_analysis()["flops"]
     )
 
-    rate = stream(Inception(params, "random", arguments.batch_size), arguments)
+    rate = stream(inception_network(params, "random", arguments.batch_size), arguments)
     # The network asks for the same precision.
     peak = matrix_product_rate(precision="highest")
     print(f"{flops / 1e9:.2f} GFLOP an image, {rate * flops / 1e9:.0f} GFLOP/s")
@@ -57,7 +58,7 @@ def main() -> None:
     print(f"{rate * flops / peak:.0%} of the floor's rate")
 
 
-def stream(inception: Inception, arguments: argparse.Namespace) -> float:
+def stream(inception: FeatureNetwork, arguments: argparse.Namespace) -> float:
     """Images a second; prints them, and the memory they took."""
     noise = Noise(arguments.images, arguments.side)
     inception.feature_set(Noise(2 * arguments.batch_size, arguments.side), by_subset=True)

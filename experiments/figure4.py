@@ -32,7 +32,8 @@ from wmgm_jax.core import files
 from wmgm_jax.diffusion import grids
 from wmgm_jax.diffusion.samplers import SAMPLERS
 from wmgm_jax.evaluation import ImageSets, evaluate
-from wmgm_jax.evaluation.inception.features import Inception, load_inception
+from wmgm_jax.evaluation.features import FeatureNetwork
+from wmgm_jax.evaluation.inception.load import load_inception
 from wmgm_jax.evaluation.report.figures import write_figure
 from wmgm_jax.evaluation.report.headlines import HEADLINES
 from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, PURPLE, VERMILION
@@ -121,11 +122,14 @@ def ways(config: ConfigDict) -> list[tuple[str, int]]:
     ]
 
 
-def measured(images: data.Source, run: runs.Run, inception: Inception | None) -> dict[str, float]:
+def measured(
+    images: data.Source, run: runs.Run, inception: FeatureNetwork | None
+) -> dict[str, float]:
     """The measures that a table shows, by their labels, against the run's validation images."""
     sets = ImageSets(images, data.subset(run.valid, run.config.evaluation.reference_images))
     cache = files.cache_folder(run.config.data.cache_dir)
-    measures = evaluate(sets, run.config.wavelet.levels, inception, cache)["measures"]
+    learned = measuring.learned_network(run)
+    measures = evaluate(sets, run.config.wavelet.levels, inception, cache, learned)["measures"]
     return headlines(measures)
 
 

@@ -14,7 +14,9 @@ import wmgm_jax
 from wmgm_jax import runs
 from wmgm_jax.core import files
 from wmgm_jax.evaluation import Measures
-from wmgm_jax.evaluation.inception.features import KEPT, load_inception
+from wmgm_jax.evaluation.features import KEPT, FeatureNetwork
+from wmgm_jax.evaluation.inception.load import load_inception
+from wmgm_jax.evaluation.learned.load import load
 from wmgm_jax.evaluation.trained import evaluate_model
 from wmgm_jax.systems import cost
 
@@ -40,10 +42,25 @@ def trained_model(run: runs.Run) -> runs.Model:
     return dataclasses.replace(wmgm_jax.load(run.workdir), config=run.config)
 
 
+def learned_network(run: runs.Run) -> FeatureNetwork | None:
+    """The network of the learned features of a run, from the cache if it was trained before."""
+    if not run.train.codec.is_image:
+        return None
+    settings = run.config.evaluation
+    return load(
+        run.train,
+        settings.feature_network,
+        run.config.data.cache_dir,
+        num_steps=settings.feature_steps,
+        augment=run.config.data.augment,
+    )
+
+
 def evaluated(model: runs.Model, run: runs.Run) -> Measures:
     """The measures of the model's samples, or those that an earlier call has taken.
 
-    Those are taken again where only now the Inception weights are at hand.
+    Those are taken again where only now the Inception weights are at hand, or where they were taken
+    in other learned features.
     """
     path = run.workdir / "evaluation.json"
     settings = model.config.evaluation
@@ -53,12 +70,16 @@ def evaluated(model: runs.Model, run: runs.Run) -> Measures:
         "training": min(settings.training_images, KEPT, len(run.train)),
     }
     inception = load_inception(settings.inception_weights, model.config.data.cache_dir)
-    wanted = (model.step, model.config.sampling.to_dict(), counts)
+    learned = learned_network(run)
+    sha256 = None if learned is None else learned.sha256
+    wanted = (model.step, model.config.sampling.to_dict(), counts, sha256)
 
     def known():
         tree = json.loads(path.read_text())
         found = {name: images["count"] for name, images in tree["images"].items()}
-        return (tree["step"], tree["sampling"], found), tree["measures"]
+        network = tree["method"].get("feature_network")
+        found_in = (tree["step"], tree["sampling"], found, network and network["sha256"])
+        return found_in, tree["measures"]
 
     is_known = path.exists() and known()[0] == wanted
     if not is_known or (inception is not None and "fid" not in known()[1]):

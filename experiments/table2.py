@@ -24,11 +24,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import comparison
+from experiments import comparison, measuring
 from wmgm_jax import cli, data, runs
 from wmgm_jax.core import files
 from wmgm_jax.evaluation import ImageSets, evaluate
-from wmgm_jax.evaluation.inception.features import Inception, load_inception
+from wmgm_jax.evaluation.features import FeatureNetwork
+from wmgm_jax.evaluation.inception.load import load_inception
 from wmgm_jax.evaluation.reconstruction import rebuild, reconstruction_measures
 from wmgm_jax.evaluation.report.figures import rows_of_images, write_figure
 from wmgm_jax.evaluation.report.tables import headlines, write_table
@@ -106,12 +107,13 @@ def costs(run: runs.Run) -> dict[str, object]:
 
 
 def measured(
-    rebuilt: np.ndarray, true: np.ndarray, run: runs.Run, inception: Inception | None
+    rebuilt: np.ndarray, true: np.ndarray, run: runs.Run, inception: FeatureNetwork | None
 ) -> dict[str, float]:
     """The measures that a table shows, by their labels."""
     sets = ImageSets(data.from_array(rebuilt), data.from_array(true))
     cache = files.cache_folder(run.config.data.cache_dir)
-    measures = evaluate(sets, run.config.wavelet.levels, inception, cache)["measures"]
+    learned = measuring.learned_network(run)
+    measures = evaluate(sets, run.config.wavelet.levels, inception, cache, learned)["measures"]
     measures |= reconstruction_measures(rebuilt, true, run.valid.codec)
     return headlines(measures)
 

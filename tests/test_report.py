@@ -1,5 +1,6 @@
 """Intervals, features, neighbours and the report that gathers them."""
 
+import hashlib
 import json
 from html.parser import HTMLParser
 
@@ -14,9 +15,9 @@ import skimage.data
 from wmgm_jax import data
 from wmgm_jax.config import base
 from wmgm_jax.core.moments import Moments
-from wmgm_jax.evaluation import ImageSets, evaluate, intervals
-from wmgm_jax.evaluation.inception import features
-from wmgm_jax.evaluation.inception.features import Inception
+from wmgm_jax.evaluation import ImageSets, evaluate, features, intervals
+from wmgm_jax.evaluation.inception import load as inception_load
+from wmgm_jax.evaluation.inception.load import inception_network
 from wmgm_jax.evaluation.measures.frechet import frechet_distance
 from wmgm_jax.evaluation.neighbours import neighbours
 from wmgm_jax.evaluation.report.write import Subject, write_evaluation
@@ -43,8 +44,8 @@ class Pooled(nn.Module):
 
 @pytest.fixture
 def inception(monkeypatch):
-    monkeypatch.setattr(features, "InceptionV3", Pooled)
-    return Inception({}, "0123", batch_size=16)
+    monkeypatch.setattr(inception_load, "InceptionV3", Pooled)
+    return inception_network({}, "0123", batch_size=16)
 
 
 def test_the_interval_of_a_mean_is_students():
@@ -197,6 +198,7 @@ class Page(HTMLParser):
 def test_the_report_is_one_page_that_needs_nothing_else(sets, tmp_path):
     settings = ml_collections.ConfigDict(base().evaluation)
     settings.inception_weights = "none"
+    settings.feature_steps = 2
     records = [
         {"stage": "score", "step": step, "score_loss": 1 / step, "sliced_wasserstein": 0.1}
         for step in range(1, 5)
@@ -207,6 +209,12 @@ def test_the_report_is_one_page_that_needs_nothing_else(sets, tmp_path):
     assert tree["step"] == 3
     assert tree["method"]["weights_sha256"] is None
     assert tree["nearest_training_image"]["median_distance"] > 0
+    assert tree["nearest_training_image"]["space"] == "learned features"
+    network = (tmp_path / "feature_network.npz").read_bytes()
+    assert tree["method"]["feature_network"]["sha256"] == hashlib.sha256(network).hexdigest()
+    for name in ("frechet", "precision", "recall"):
+        measure = tree["measures"][f"learned/{name}"]
+        assert measure["interval"] and measure["training"] is not None
     text = (tmp_path / "report.html").read_text()
     assert "<script" not in text
     page = Page()

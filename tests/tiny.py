@@ -94,6 +94,7 @@ def _wmgm() -> ConfigDict:
     config.evaluation.reference_images = 16
     config.evaluation.training_images = 16
     config.evaluation.inception_weights = "none"
+    config.evaluation.feature_network = "none"
     config.evaluation.every = 6
     config.evaluation.every_images = 8
     return config

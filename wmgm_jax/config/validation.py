@@ -52,6 +52,7 @@ _AT_LEAST_ONE = (
     "_images",
     "keep",
     "steps_per_call",
+    "feature_steps",
 )
 _NOT_NEGATIVE = ("warmup_steps", "weight_decay", "clip_norm", "seed")
 _IN_UNIT_INTERVAL = ("ema_decay", "dropout", ".b1", ".b2")

@@ -6,7 +6,10 @@ An evaluation, from the top down:
     sets            the generated, reference and training images that are compared
     comparison      all measures of the sets, as one tree
     pixels          measures of pixels and Haar bands; the quick ones that training uses
-    inception/      the network of FID, its weights, its features, and measures of them
+    features        features of any number of images, by any network, kept in the cache
+    feature_measures  Fréchet and kernel distance, precision and recall of features
+    inception/      the network of FID and its weights
+    learned/        a network trained on the training images, and how it is trained
     reconstruction  PSNR and SSIM of images rebuilt from their true coarsest band
     measures/       what the measures compute: pure functions, one file each
     intervals       confidence intervals

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from wmgm_jax.evaluation import intervals, pixels
-from wmgm_jax.evaluation.inception import features
-from wmgm_jax.evaluation.inception.feature_measures import feature_measures
-from wmgm_jax.evaluation.inception.features import Inception
+from wmgm_jax.evaluation.feature_measures import feature_measures
+from wmgm_jax.evaluation.features import FeatureNetwork
+from wmgm_jax.evaluation.inception.load import PREPROCESSING
 from wmgm_jax.evaluation.sets import ImageSets
 
 
 def evaluate(
     sets: ImageSets,
     levels: int,
-    inception: Inception | None = None,
+    inception: FeatureNetwork | None = None,
     cache_dir: Path = Path(),
+    learned: FeatureNetwork | None = None,
 ) -> dict[str, Any]:
     """Computes all measures that need only the images.
 
@@ -25,14 +26,16 @@ def evaluate(
         levels: the number of scales S of the measures of Haar bands.
         inception: the network of FID, KID, precision and recall; None leaves them out.
         cache_dir: where the features of the reference and training images are kept.
+        learned: the network of the learned features; None leaves their measures out.
 
     Returns:
         A tree for `evaluation.json`: values, confidence intervals, numbers of images, and how they
         were computed.
     """
     measures = pixels.pixel_measures(sets, levels)
-    if inception is not None:
-        measures |= feature_measures(sets, inception, cache_dir)
+    for network in (inception, learned):
+        if network is not None:
+            measures |= feature_measures(sets, network, cache_dir)
     return {
         "images": {
             name: {"count": len(source), "shape": list(source.image_shape)}
@@ -44,8 +47,11 @@ def evaluate(
             "intervals": intervals.METHOD,
             "pixels_and_bands": f"at most {pixels.IMAGES} images of each set, spread over it",
             "units": sets.codec.units(),
-            "features": features.PREPROCESSING if inception is not None else None,
-            "weights_sha256": inception.weights_sha256 if inception is not None else None,
+            "features": PREPROCESSING if inception is not None else None,
+            "weights_sha256": inception.sha256 if inception is not None else None,
+            "feature_network": None
+            if learned is None
+            else {"sha256": learned.sha256, "path": str(learned.path)},
         },
         "versions": {
             "python": platform.python_version(),

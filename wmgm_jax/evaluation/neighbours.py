@@ -11,7 +11,7 @@ import scipy
 from wmgm_jax import data
 from wmgm_jax.core.codec import Codec
 from wmgm_jax.core.pictures import enlarge, image_grid
-from wmgm_jax.evaluation.inception.features import Inception
+from wmgm_jax.evaluation.features import FeatureNetwork
 
 SAMPLES = 8
 NEIGHBOURS = 5
@@ -40,7 +40,7 @@ def neighbours(
     generated: data.Source,
     reference: data.Source,
     training: data.Source,
-    inception: Inception | None,
+    network: FeatureNetwork | None,
     cache_dir: Path,
     count: int = 64,
 ) -> Neighbours:
@@ -48,13 +48,13 @@ def neighbours(
 
     Args:
         generated, reference, training: the images; at most `features.KEPT` training images.
-        inception: distances are between its features; None takes pixels averaged to about 16x16.
+        network: distances are between its features; None takes pixels averaged to about 16x16.
         cache_dir: where the features of the training images are kept.
         count: samples and reference images behind the median distances.
     """
-    if inception is not None:
-        space, features = "Inception features", inception.features
-        batches = [inception.cached_feature_set(training, cache_dir).kept]
+    if network is not None:
+        space, features = network.name, network.features
+        batches = [network.cached_feature_set(training, cache_dir).kept]
     else:
         space = "pixels of about 16x16"
         features = functools.partial(_coarse_pixels, codec=generated.codec)

@@ -54,6 +54,7 @@ def evaluate_model(
         },
         measures=_rebuild_and_measure(model, reference),
         records=read_metrics(workdir / "metrics.jsonl"),
+        augment=model.config.data.augment,
     )
     write_evaluation(subject, folder, settings, model.config.data.cache_dir)
 

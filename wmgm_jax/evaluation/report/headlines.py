@@ -5,6 +5,9 @@ from typing import Any
 
 HEADLINES = {
     "fid": "FID",
+    "learned/frechet": "Fréchet distance, learned features",
+    "learned/precision": "precision, learned features",
+    "learned/recall": "recall, learned features",
     "kid": "KID",
     "precision": "precision",
     "recall": "recall",

@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 from wmgm_jax import data
 from wmgm_jax.core import files
 from wmgm_jax.evaluation.comparison import evaluate
-from wmgm_jax.evaluation.inception.features import KEPT, Inception, load_inception
+from wmgm_jax.evaluation.features import KEPT, FeatureNetwork
+from wmgm_jax.evaluation.inception.load import load_inception
+from wmgm_jax.evaluation.learned.load import load
 from wmgm_jax.evaluation.neighbours import Neighbours, neighbours
 from wmgm_jax.evaluation.report import page, sections
 from wmgm_jax.evaluation.report.headlines import summary
@@ -36,6 +38,7 @@ class Subject:
         facts: further entries of `evaluation.json`, such as steps and sampler.
         measures: those computed already, because they need the model itself.
         records: of `metrics.jsonl`.
+        augment: how the training images were augmented, see `data.batch_at`.
     """
 
     title: str
@@ -44,6 +47,7 @@ class Subject:
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     measures: Measures = dataclasses.field(default_factory=dict)
     records: Sequence[Mapping[str, Any]] = ()
+    augment: str = "none"
 
 
 def write_evaluation(subject: Subject, folder: Path, settings: ConfigDict, cache_dir: str) -> None:
@@ -58,12 +62,19 @@ def write_evaluation(subject: Subject, folder: Path, settings: ConfigDict, cache
     start, cache = time.monotonic(), files.cache_folder(cache_dir)
     sets = _limited(subject.sets, settings)
     inception = _inception(sets, settings, cache_dir)
-    tree = evaluate(sets, subject.levels, inception, cache)
+    learned = _learned(subject, settings, cache_dir)
+    if learned is not None and learned.path is not None:
+        content = learned.path.read_bytes()
+        with files.atomic_writer(folder / "feature_network.npz") as file:
+            file.write(content)
+    tree = evaluate(sets, subject.levels, inception, cache, learned)
     tree["measures"] |= subject.measures
     tree = {**subject.facts, **tree, "seconds": round(time.monotonic() - start, 1)}
     copies = None
     if sets.training is not None:
-        copies = neighbours(sets.generated, sets.reference, sets.training, inception, cache)
+        copies = neighbours(
+            sets.generated, sets.reference, sets.training, inception or learned, cache
+        )
         tree["nearest_training_image"] = {
             "space": copies.space,
             "median_distance": copies.nearest_distance,
@@ -89,7 +100,7 @@ def _limited(sets: ImageSets, settings: ConfigDict) -> ImageSets:
     return ImageSets(sets.generated, reference, training)
 
 
-def _inception(sets: ImageSets, settings: ConfigDict, cache_dir: str) -> Inception | None:
+def _inception(sets: ImageSets, settings: ConfigDict, cache_dir: str) -> FeatureNetwork | None:
     """The network of FID, or None where it does not apply; the log then says why."""
     if not sets.codec.is_image:
         _log.info("FID, KID, precision and recall are for photographs: not computed for fields")
@@ -102,6 +113,24 @@ def _inception(sets: ImageSets, settings: ConfigDict, cache_dir: str) -> Incepti
         )
         return None
     return inception
+
+
+def _learned(subject: Subject, settings: ConfigDict, cache_dir: str) -> FeatureNetwork | None:
+    """The network of the learned features, or None where they do not apply.
+
+    It is trained on the training images, never on generated ones. Where no training images are
+    known, it is trained on the reference images.
+    """
+    sets = subject.sets
+    if not sets.codec.is_image or sets.fewest < _FEWEST:
+        return None
+    return load(
+        sets.reference if sets.training is None else sets.training,
+        settings.feature_network,
+        cache_dir,
+        num_steps=settings.feature_steps,
+        augment=subject.augment,
+    )
 
 
 def _facts_line(sets: ImageSets, tree: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Inception features of any number of images, in constant memory.
+"""Features of any number of images, by any network, in constant memory.
 
 For a set of images, only moments are kept (of the whole set and of disjoint subsets of it) and the
 features of at most `KEPT` images, spread over the set. So 50,000 images of 128x128 are never in
@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,13 @@ from tqdm import tqdm
 
 from wmgm_jax import data
 from wmgm_jax.core import files
-from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.devices import one_ahead, over_devices
-from wmgm_jax.core.errors import UserError
 from wmgm_jax.core.moments import Moments
 from wmgm_jax.evaluation import intervals
-from wmgm_jax.evaluation.inception import weights
-from wmgm_jax.evaluation.inception.network import InceptionV3, to_rgb
-from wmgm_jax.networks.apply import apply_fn
 
 _log = logging.getLogger(__name__)
 
 KEPT = 10_000
-PREPROCESSING = (
-    "uint8 / 127.5 - 1; grey repeated to RGB; bilinear to 299x299 without antialiasing, corners "
-    "not aligned; Inception-v3 pool3, 2048 features, float32"
-)
 
 _VERSION = 1  # Raise it whenever the same images would give other features.
 
@@ -57,36 +48,43 @@ class FeatureSet:
         return sum(self.moments[1:], self.moments[0])
 
 
-def inception_features(params: Any, images: jax.Array) -> jax.Array:
-    """uint8 `[B, H, W, C]` -> float32 `[B, 2048]`, as `PREPROCESSING` says."""
-    return apply_fn(InceptionV3())({"params": params}, to_rgb(IMAGES.to_unit_range(images)))
+class FeatureNetwork:
+    """A network with its weights, on all local devices.
 
-
-class Inception:
-    """The network with its weights, on all local devices."""
+    Attributes:
+        name: which features these are, in words: "Inception features".
+        sha256: the digest of the weights.
+        measures: the names in `evaluation.json` of those measures that are taken in these features,
+            by their names `frechet`, `kernel`, `precision` and `recall`.
+        path: the file of the weights, where others may want it.
+    """
 
     def __init__(
         self,
         params: Any,
-        weights_sha256: str,
+        sha256: str,
         batch_size: int,
-        apply: Callable[[Any, jax.Array], jax.Array] = inception_features,
+        apply: Callable[[Any, jax.Array], jax.Array],
+        *,
+        name: str,
+        measures: Mapping[str, str],
+        path: Path | None = None,
     ):
         """
         Args:
-            params: of `InceptionV3`.
-            weights_sha256: the digest of the weights.
+            params: a tree of arrays.
             batch_size: images at a time on all devices; rounded up to a multiple of their number.
             apply: (params, uint8 `[B, H, W, C]`) -> features `[B, D]`.
+            sha256, name, measures, path: see the attributes.
         """
         devices = jax.local_devices()
-        self.weights_sha256 = weights_sha256
+        self.name, self.sha256, self.measures, self.path = name, sha256, measures, path
         self._batch_size = -(-batch_size // len(devices)) * len(devices)
         self._apply = over_devices(apply, devices)
         self._params = self._apply.share(params)
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """The features of uint8 images: `[N, H, W, C]` -> float32 `[N, 2048]`."""
+        """The features of uint8 images: `[N, H, W, C]` -> float32 `[N, D]`."""
         return np.concatenate([rows for _, rows in self._stream(data.from_array(images))])
 
     def feature_set(self, source: data.Source, by_subset: bool) -> FeatureSet:
@@ -155,35 +153,12 @@ class Inception:
             yield first, np.asarray(rows)
 
     def _digest(self, source: data.Source) -> str:
-        settings = [_VERSION, KEPT, self.weights_sha256, len(source)]
+        settings = [_VERSION, KEPT, self.sha256, len(source)]
         digest = hashlib.sha256(json.dumps([*settings, *source.image_shape]).encode())
         for first in range(0, len(source), 1024):
             images = source.take(np.arange(first, min(first + 1024, len(source))))
             digest.update(np.ascontiguousarray(images).data)
         return digest.hexdigest()
-
-
-def load_inception(path: str, cache_dir: str, batch_size: int = 32) -> Inception | None:
-    """The network of FID, or None where its weights cannot be had; the log then says why.
-
-    Args:
-        path: the `inception_weights` of a config.
-        cache_dir: where downloaded weights are kept.
-        batch_size: images at a time on each device.
-
-    Raises:
-        UserError: the file that the user named cannot be used.
-    """
-    if path == "none":
-        return None
-    try:
-        params, digest = weights.load(path, cache_dir)
-    except UserError as error:
-        if path:
-            raise
-        _log.warning("FID, KID, precision and recall are not computed: %s", error)
-        return None
-    return Inception(params, digest, batch_size * jax.local_device_count())
 
 
 def _read(path: Path) -> FeatureSet:

@@ -1,0 +1,1 @@
+"""Features learned from the training images alone: a Fréchet distance that needs no download."""
