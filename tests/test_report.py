@@ -195,7 +195,8 @@ class Page(HTMLParser):
             self.headings.append(text)
 
 
-def test_the_report_is_one_page_that_needs_nothing_else(sets, tmp_path):
+def test_the_report_is_one_page_that_needs_nothing_else(sets, tmp_path, monkeypatch):
+    monkeypatch.setattr("wmgm_jax.evaluation.learned.training.BATCH_SIZE", 4)
     settings = ml_collections.ConfigDict(base().evaluation)
     settings.inception_weights = "none"
     settings.feature_steps = 2

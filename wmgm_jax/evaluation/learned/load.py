@@ -13,7 +13,6 @@ from wmgm_jax import data
 from wmgm_jax.core import files
 from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.errors import UserError
-from wmgm_jax.core.moments import Moments
 from wmgm_jax.evaluation.features import FeatureNetwork
 from wmgm_jax.evaluation.learned import training, weights
 from wmgm_jax.evaluation.learned.network import Backbone
@@ -103,16 +102,9 @@ def _network(path: Path, params: Any, sha256: str) -> FeatureNetwork:
 
 def _deviation(params: Any, images: data.Source) -> np.ndarray:
     """The standard deviation of each feature, float32 `[D]`; 1 for a feature that never varies."""
-    features = jax.jit(lambda x: learned_features({"params": params, "deviation": 1.0}, x))
-    moments: Moments | None = None
-    for first in range(0, len(images), _BATCH_SIZE):
-        # The last batch repeats images of the one before, so that one program serves all.
-        last = min(first + _BATCH_SIZE, len(images))
-        indices = np.arange(last - _BATCH_SIZE, last) % len(images)
-        new = Moments.of(np.asarray(features(images.take(indices))), is_diagonal=True)
-        moments = new if moments is None else moments + new
-    assert moments is not None
-    deviation = np.sqrt(moments.scatter / moments.count)
+    network = _network(Path(), {"params": params, "deviation": np.float32(1)}, "")
+    moments = network.feature_set(images, by_subset=False).whole
+    deviation = np.sqrt(np.diag(moments.scatter) / moments.count)
     return np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
 
 

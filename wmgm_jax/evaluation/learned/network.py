@@ -1,7 +1,9 @@
 """The network of the learned features: from images to a few hundred features.
 
 Four residual stages, each at half the resolution of the stage before. The features are the spatial
-means of the outputs of the stages. Early stages see texture, late stages see structure.
+means of a few linear combinations of the channels of each stage. Early stages see texture, late
+stages see structure. The features are few, for the Fréchet distance of two sets of real images
+grows with the square of their number.
 """
 
 from collections.abc import Mapping
@@ -14,6 +16,8 @@ from wmgm_jax.networks.convolution import Conv
 from wmgm_jax.networks.layers import group_norm
 
 CHANNELS = (32, 64, 128, 256)
+# Features of each stage.
+FEATURES = (8, 16, 24, 32)
 # The side of the grid of the first stage, where the image is large enough.
 _SIDE = 32
 
@@ -40,22 +44,23 @@ class Backbone(nn.Module):
             images: float32 `[B, H, W, C]` in [-1, 1].
 
         Returns:
-            The spatial means of all stages, `[B, sum(CHANNELS)]`, and the output of the last stage,
-            `[B, h, w, CHANNELS[-1]]`.
+            The features `[B, sum(FEATURES)]`, and the output of the last stage, `[B, h, w,
+            CHANNELS[-1]]`.
         """
         side = block_side(*images.shape[1:3])
         x = Conv(CHANNELS[0], (3, 3))(_blocks_to_channels(images, side))
         means = []
-        for i, channels in enumerate(CHANNELS):
+        for i, (channels, features) in enumerate(zip(CHANNELS, FEATURES, strict=True)):
             x = Stage(channels, strides=1 if i == 0 else 2)(x)
-            means.append(x.mean(axis=(1, 2)))
+            means.append(nn.Dense(features, name=f"features_{i}")(nn.relu(x)).mean(axis=(1, 2)))
         return jnp.concatenate(means, axis=-1), x
 
 
 class Stage(nn.Module):
     """A residual block of two convolutions, the first with a stride.
 
-    The path around the block has no normalisation, so that contrast passes.
+    The path around the block has no normalisation, so that contrast passes. The block knows where
+    in the image it is: it sees the coordinates as two more channels.
     """
 
     channels: int
@@ -64,7 +69,8 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, C] -> [B, ceil(H / strides), ceil(W / strides), channels]`."""
-        h = Conv(self.channels, (3, 3), strides=self.strides, use_bias=False)(x)
+        h = jnp.concatenate([nn.relu(x), _coordinates(x)], axis=-1)
+        h = Conv(self.channels, (3, 3), strides=self.strides, use_bias=False)(h)
         h = nn.relu(group_norm(self.channels)(h))
         h = group_norm(self.channels)(Conv(self.channels, (3, 3), use_bias=False)(h))
         if self.strides > 1:
@@ -72,7 +78,7 @@ class Stage(nn.Module):
             x = nn.avg_pool(x, window, window, "SAME", count_include_pad=False)
         if x.shape[-1] != self.channels:
             x = Conv(self.channels, (1, 1))(x)
-        return nn.relu(x + h)
+        return x + h
 
 
 class Heads(nn.Module):
@@ -95,12 +101,19 @@ class Heads(nn.Module):
             vectors `[B, 64]`.
         """
         features, last = Backbone(name="backbone")(images)
-        x = nn.LayerNorm()(features)
+        x = nn.relu(nn.Dense(256, name="hidden")(features))
         outputs = {name: nn.Dense(size, name=name)(x) for name, size in self.sizes.items()}
-        outputs["mask"] = nn.Dense(1, name="mask")(last)[..., 0]
-        embedding = nn.Dense(64)(nn.relu(nn.Dense(256)(x)))
+        outputs["mask"] = nn.Dense(1, name="mask")(nn.relu(last))[..., 0]
+        embedding = nn.Dense(64, name="embedding")(x)
         length = jnp.linalg.norm(embedding, axis=-1, keepdims=True)
         return outputs | {"embedding": embedding / (length + 1e-6)}
+
+
+def _coordinates(x: jax.Array) -> jax.Array:
+    """The row and the column of each position of `[B, H, W, C]`, in [-1, 1], `[B, H, W, 2]`."""
+    rows, columns = (jnp.linspace(-1, 1, side) for side in x.shape[1:3])
+    grid = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
+    return jnp.broadcast_to(grid, (*x.shape[:3], 2))
 
 
 def _blocks_to_channels(images: jax.Array, side: int) -> jax.Array:
