@@ -1,7 +1,8 @@
 """The discrete process of denoising diffusion GANs: a few large steps of the noising process.
 
 y_0, y_1, ..., y_T is the Ornstein-Uhlenbeck process (see `process`) at T + 1 equally spaced times,
-with alpha_t, sigma_t its alpha and sigma at the t-th of them (Xiao et al. 2022,
+the first of which is a thousandth of the last. alpha_t and sigma_t are its alpha and sigma at the
+t-th of them, counted from the first, where nothing is noised yet (Xiao et al. 2022,
 https://arxiv.org/abs/2112.07804):
 
     q(y_t | y_0)          = N(alpha_t y_0, sigma_t^2)
@@ -11,9 +12,8 @@ https://arxiv.org/abs/2112.07804):
 
     a_t = alpha_t / alpha_{t-1},   beta_t = 1 - a_t^2
 
-The schedule "linear" is theirs, but for where it starts: they begin at time 0.001 of 1, so that no
-sigma is 0, and here nothing is divided by sigma_0. With T = 4 the B of the two differ by 0.6% at
-t = 1, and by 0.2% and less after it.
+With the schedule "linear" this is their chain, except that in training they add noise of standard
+deviation 1e-4 to y_0.
 """
 
 import dataclasses
@@ -24,6 +24,8 @@ import jax.numpy as jnp
 
 from wmgm_jax.core.random import fold_in, normal
 from wmgm_jax.diffusion.process import OUProcess, per_image
+
+_START = 1e-3  # the first time, as a part of the last
 
 # (y_t `[B, ...]`, t `[B]`, keys `[B]`) -> a guess of y_0, of y_t's shape.
 Predictor = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -42,8 +44,11 @@ class Chain:
     num_steps: int
 
     def integral(self, t: jax.Array) -> jax.Array:
-        """B at the t-th time: alpha_t = exp(-B). t in 0, ..., T; any shape."""
-        return self.process.integral(t * (self.process.T / self.num_steps))
+        """B from the first time to the t-th: alpha_t = exp(-B). t in 0, ..., T; any shape."""
+        part = _START + (1 - _START) * t / self.num_steps
+        start = self.process.integral(jnp.asarray(_START * self.process.T))
+        # Exactly 0 at t = 0.
+        return jnp.where(t == 0, 0.0, self.process.integral(part * self.process.T) - start)
 
     def transition(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         """a_t and beta_t of q(y_t | y_{t-1}); t in 1, ..., T; any shape."""
