@@ -54,12 +54,12 @@ def _check(config: ConfigDict) -> None:
     settings = config.wavediff
     generator, discriminator = settings.generator, settings.discriminator
     check_levels("wavediff.generator", generator)
-    # Both embed the time in pairs of a cosine and a sine.
+    # Both embed the time in pairs of a sine and a cosine, of two frequencies at least.
     for key, count in (
         ("generator.channels", generator.channels),
         ("discriminator.embedding_size", discriminator.embedding_size),
     ):
-        expect(count % 2 == 0, f"wavediff.{key}", "even", count)
+        expect(count % 2 == 0 and count >= 4, f"wavediff.{key}", "even, and at least 4", count)
     steps = settings.denoising_steps
     expect(
         config.sampling.num_steps == steps,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-# x `[B, ...]` -> logits `[B]`, each of its own example alone.
+# x `[B, ...]` -> logits `[B]`.
 Critic = Callable[[jax.Array], jax.Array]
 
 
@@ -29,6 +29,10 @@ def discriminator_loss(fake: jax.Array, real: jax.Array) -> jax.Array:
 
 def r1(real: jax.Array, critic: Critic) -> jax.Array:
     """Half the squared norm of the gradient of D at real data, the mean over the batch.
+
+    The gradient is that of the sum of D over the batch. If D judges each example alone, its part
+    for an example is the gradient of D at it. If D judges groups, it has the derivatives of D at
+    the others of the group too, as in the release of WaveDiff.
 
     Args:
         real: `[B, ...]`.

@@ -3,19 +3,23 @@
 Without wavelets it is the U-Net of NCSN++ (Song et al. 2021, https://arxiv.org/abs/2011.13456) as
 Xiao et al. 2022 (https://arxiv.org/abs/2112.07804) use it. A latent z is mapped to a style, which
 scales and shifts the group norms of the residual blocks. A pyramid of the input joins the features
-of every level. NCSN++ resamples features with FIR filters; here downsampling takes means of 2x2
-pixels, and upsampling repeats pixels.
+of every level. FIR filters make features and input coarser and finer (`resampling.py`).
 
-A mean of 2x2 pixels is half the low Haar band: it drops the details. Phung et al. 2023
-(https://arxiv.org/abs/2211.16152) add three parts that keep them:
+These filters drop the details. Phung et al. 2023 (https://arxiv.org/abs/2211.16152) replace them
+with Haar transforms, in three parts:
 
-    wavelet residual        all four bands of the input join the features, not only the low one
-    frequency resampling    downsampling passes the details on to the upsampling of the same level
+    wavelet residual        all four Haar bands of the input join the features of every level
+    frequency resampling    downsampling keeps the low band, and passes the details on to the
+                            upsampling of the same level
     frequency bottleneck    the middle works on the low band; the details bypass it
+
+The order of the layers and all constants are those of the authors' release,
+https://github.com/VinAIResearch/WaveDiff. docs/differences.md lists what differs.
 """
 
 import itertools
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,187 +27,29 @@ import jax.numpy as jnp
 
 from wmgm_jax import wavelets
 from wmgm_jax.networks.convolution import Conv
-from wmgm_jax.networks.layers import SelfAttention, group_norm, numbered
-from wmgm_jax.networks.unet_parts import (
-    residual_encoder_decoder,
-    scale_and_shift,
-    time_embedding,
-    upsample_nearest,
+from wmgm_jax.networks.denoising_blocks import (
+    EPSILON,
+    KERNEL_INIT,
+    FrequencyDown,
+    FrequencyUp,
+    MappingNetwork,
+    ResidualBlock,
+    join,
+    split,
 )
+from wmgm_jax.networks.layers import SelfAttention, group_norm, numbered, timestep_embedding
+from wmgm_jax.networks.resampling import fir_blur
 
-
-def split(x: jax.Array) -> tuple[jax.Array, wavelets.Details]:
-    """Means of 2x2 pixels and the Haar details, `[B, H, W, C]` -> four of `[B, H/2, W/2, C]`."""
-    low, details = wavelets.dwt2(x)
-    return low / 2, details
-
-
-def join(mean: jax.Array, details: wavelets.Details) -> jax.Array:
-    """The inverse of `split`."""
-    return wavelets.idwt2(2 * mean, details)
-
-
-class AdaptiveGroupNorm(nn.Module):
-    """Group normalisation, scaled and shifted by the style of an image.
-
-    Attributes:
-        dtype: of the computation.
-    """
-
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, style: jax.Array) -> jax.Array:
-        """x `[B, H, W, C]`, style `[B, s]` -> `[B, H, W, C]`."""
-        channels = x.shape[-1]
-        scale, shift = scale_and_shift(style, channels, self.dtype)
-        h = group_norm(channels, use_scale=False, use_bias=False, dtype=self.dtype)(x)
-        return h * (1 + scale) + shift
-
-
-class SecondHalf(nn.Module):
-    """The end of every block: adds the time embedding, a normalised convolution, the shortcut.
-
-    Attributes:
-        dtype: of the computation.
-    """
-
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, h: jax.Array, shortcut: jax.Array, embedding: jax.Array, style: jax.Array
-    ) -> jax.Array:
-        """h and shortcut `[B, H, W, C]`, embedding `[B, e]`, style `[B, s]` -> `[B, H, W, C]`."""
-        channels = h.shape[-1]
-        h += nn.Dense(channels, dtype=self.dtype)(nn.silu(embedding))[:, None, None, :]
-        h = nn.silu(AdaptiveGroupNorm(self.dtype)(h, style))
-        h = Conv(channels, (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype)(h)
-        return (shortcut + h) / 2**0.5
-
-
-class ResidualBlock(nn.Module):
-    """A residual block of NCSN++.
-
-    Attributes:
-        channels: of the result.
-        dtype: of the computation.
-        resample: "down" halves H and W, "up" doubles them.
-    """
-
-    channels: int
-    dtype: Any
-    resample: Literal["none", "down", "up"] = "none"
-
-    @nn.compact
-    def __call__(self, x: jax.Array, embedding: jax.Array, style: jax.Array) -> jax.Array:
-        """x `[B, H, W, C]`, embedding `[B, e]`, style `[B, s]` -> `[B, H', W', channels]`."""
-        h = nn.silu(AdaptiveGroupNorm(self.dtype)(x, style))
-        if self.resample == "down":
-            h, x = split(h)[0], split(x)[0]
-        elif self.resample == "up":
-            h, x = upsample_nearest(h), upsample_nearest(x)
-        h = Conv(self.channels, (3, 3), dtype=self.dtype)(h)
-        if x.shape[-1] != self.channels or self.resample != "none":
-            x = Conv(self.channels, (1, 1), dtype=self.dtype)(x)
-        return SecondHalf(self.dtype)(h, x, embedding, style)
-
-
-class FrequencyDown(nn.Module):
-    """A residual block that halves H and W and returns the details that it drops.
-
-    Attributes:
-        channels: of the result and of the details.
-        dtype: of the computation.
-    """
-
-    channels: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, embedding: jax.Array, style: jax.Array
-    ) -> tuple[jax.Array, wavelets.Details]:
-        """
-        Args:
-            x: `[B, H, W, C]`.
-            embedding: `[B, e]`.
-            style: `[B, s]`.
-
-        Returns:
-            Features and three bands of details, `[B, H/2, W/2, channels]` each.
-        """
-        h = nn.silu(AdaptiveGroupNorm(self.dtype)(x, style))
-        h, details = split(Conv(self.channels, (3, 3), dtype=self.dtype)(h))
-        x = Conv(self.channels, (1, 1), dtype=self.dtype)(split(x)[0])
-        return SecondHalf(self.dtype)(h, x, embedding, style), details
-
-
-class FrequencyUp(nn.Module):
-    """A residual block that doubles H and W with the details of a `FrequencyDown`.
-
-    Attributes:
-        channels: of the result.
-        dtype: of the computation.
-    """
-
-    channels: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, embedding: jax.Array, style: jax.Array, details: wavelets.Details
-    ) -> jax.Array:
-        """
-        Args:
-            x: `[B, H, W, C]`.
-            embedding: `[B, e]`.
-            style: `[B, s]`.
-            details: `[B, H, W, c]` each. Every band has a convolution of its own.
-
-        Returns:
-            `[B, 2H, 2W, channels]`.
-        """
-        h = nn.silu(AdaptiveGroupNorm(self.dtype)(x, style))
-        h = Conv(self.channels, (3, 3), dtype=self.dtype)(h)
-        x = Conv(self.channels, (1, 1), dtype=self.dtype)(x)
-
-        def convolve(band, name):
-            return Conv(self.channels, (3, 3), dtype=self.dtype, name=name)(band)
-
-        lh, hl, hh = details
-        details = convolve(lh, "LH"), convolve(hl, "HL"), convolve(hh, "HH")
-        return SecondHalf(self.dtype)(join(h, details), join(x, details), embedding, style)
-
-
-class MappingNetwork(nn.Module):
-    """Maps a latent z to a style: normalises z to unit mean square, then applies dense layers.
-
-    Attributes:
-        size: of the style.
-        num_layers: number of dense layers after the first.
-        dtype: of the computation.
-    """
-
-    size: int
-    num_layers: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
-        """`[B, n] -> [B, size]`."""
-        style = z * jax.lax.rsqrt(jnp.mean(z**2, axis=-1, keepdims=True) + 1e-8)
-        for _ in range(self.num_layers + 1):
-            style = nn.silu(nn.Dense(self.size, dtype=self.dtype)(style))
-        return style
+# h and, of some blocks, details.
+Block = Callable[..., Any]
 
 
 class DenoisingGenerator(nn.Module):
     """The network `(y_t, z, t) -> y_0`.
 
     Attributes:
-        out_channels: channels of the result, which is unbounded.
-        channels: channels at the finest level, even.
+        out_channels: channels of the result.
+        channels: channels at the finest level, even and at least 4.
         multipliers: channels of each level, as multiples of `channels`.
         num_blocks: residual blocks per level on the way down; there is one more on the way up.
         attention_levels: levels (0 is the finest) with attention, of one head: after every block
@@ -243,66 +89,88 @@ class DenoisingGenerator(nn.Module):
             float32 `[B, H, W, out_channels]`.
         """
         style = MappingNetwork(self.style_size, self.mapping_layers, self.dtype)(z)
-        embedding = time_embedding(t, self.channels, self.dtype)
+        embedding = self.embed(t)
         numbers = itertools.count()
 
-        def block(h, channels, kind: type[nn.Module] = ResidualBlock, *details, **options):
+        def block(channels: int, kind: type[nn.Module] = ResidualBlock, **options: Any) -> Block:
             layer = numbered(kind, next(numbers), self.rematerialise)
-            return layer(channels, self.dtype, **options)(h, embedding, style, *details)
-
-        def attention(h):
-            return SelfAttention(num_heads=1, dtype=self.dtype)(h)
-
-        def encoder_block(h, level):
-            h = block(h, self.multipliers[level] * self.channels)
-            return attention(h) if level in self.attention_levels else h
-
-        def decoder_block(h, level, is_last):
-            h = block(h, self.multipliers[level] * self.channels)
-            return attention(h) if is_last and level in self.attention_levels else h
-
-        pyramid = y.astype(self.dtype)
-        details_of_levels = []
+            made = layer(channels, self.dtype, **options)
+            return lambda h, *details: made(h, embedding, style, *details)
 
         def down(h):
-            nonlocal pyramid
             if self.frequency_resampling:
-                h, details = block(h, h.shape[-1], FrequencyDown)
-                details_of_levels.append(details)
-            else:
-                h = block(h, h.shape[-1], resample="down")
-            pyramid = (self.coarser_input(pyramid, h.shape[-1]) + h) / 2**0.5
-            return pyramid
+                return block(h.shape[-1], FrequencyDown)(h)
+            return block(h.shape[-1], resample="down")(h), None
 
-        def up(h, size):
+        def up(h, details):
             if self.frequency_resampling:
-                return block(h, h.shape[-1], FrequencyUp, details_of_levels.pop())
-            return block(h, h.shape[-1], resample="up")
+                return block(h.shape[-1], FrequencyUp)(h, details)
+            return block(h.shape[-1], resample="up")(h)
 
-        def bottleneck_block(h):
-            if not self.frequency_bottleneck:
-                return block(h, h.shape[-1])
-            mean, details = split(h)
-            return join(block(mean, h.shape[-1]), details)
+        coarser = y.astype(self.dtype)
+        h = self.conv3x3(self.channels)(coarser)
+        skips, dropped = [h], []
+        widths = [multiplier * self.channels for multiplier in self.multipliers]
+        for level, channels in enumerate(widths):
+            for _ in range(self.num_blocks):
+                h = block(channels)(h)
+                if level in self.attention_levels:
+                    h = self.attention(h)
+                skips.append(h)
+            if level < len(widths) - 1:
+                h, details = down(h)
+                h = coarser = (self.coarser_input(coarser, channels) + h) / 2**0.5
+                skips.append(h)
+                dropped.append(details)
 
-        h = residual_encoder_decoder(
-            Conv(self.channels, (3, 3), dtype=self.dtype)(pyramid),
-            len(self.multipliers),
-            self.num_blocks,
-            encoder_block=encoder_block,
-            down=down,
-            middle=lambda h: bottleneck_block(attention(bottleneck_block(h))),
-            decoder_block=decoder_block,
-            up=up,
-        )
-        h = nn.silu(group_norm(h.shape[-1], dtype=self.dtype)(h))
+        first, last = block(widths[-1]), block(widths[-1])
+        if self.frequency_bottleneck:
+            h = self.attention(on_low_band(first, h))
+            h = on_low_band(last, last(h))
+        else:
+            h = last(self.attention(first(h)))
+
+        for level, channels in reversed(list(enumerate(widths))):
+            for _ in range(self.num_blocks + 1):
+                h = block(channels)(jnp.concatenate([h, skips.pop()], axis=-1))
+            if level in self.attention_levels:
+                h = self.attention(h)
+            if level > 0:
+                h = up(h, dropped.pop())
+
+        h = nn.silu(group_norm(h.shape[-1], EPSILON, dtype=self.dtype)(h))
         return Conv(self.out_channels, (3, 3), kernel_init=nn.initializers.zeros)(
             h.astype(jnp.float32)
         )
 
+    def embed(self, t: jax.Array) -> jax.Array:
+        """The embedding of the time, `[B] -> [B, 4 channels]`."""
+        first, second = (
+            nn.Dense(4 * self.channels, kernel_init=KERNEL_INIT, dtype=self.dtype) for _ in range(2)
+        )
+        # The release counts the steps from 0.
+        embedding = timestep_embedding(t - 1, self.channels).astype(self.dtype)
+        return second(nn.silu(first(embedding)))
+
+    def attention(self, h: jax.Array) -> jax.Array:
+        """(h + attention of h) / sqrt 2, of h's shape."""
+        # A scale of 0.1 for each of the three square kernels that this kernel holds.
+        init = nn.initializers.variance_scaling(0.2, "fan_avg", "uniform")
+        return SelfAttention(1, self.dtype, EPSILON, init)(h) / 2**0.5
+
     def coarser_input(self, pyramid: jax.Array, channels: int) -> jax.Array:
         """The input at the next coarser level, `[B, H, W, C] -> [B, H/2, W/2, channels]`."""
-        mean, details = split(pyramid)
-        if self.wavelet_residual:
-            mean = jnp.concatenate([mean, *(band / 2 for band in details)], axis=-1)
-        return Conv(channels, (3, 3), dtype=self.dtype)(mean)
+        if not self.wavelet_residual:
+            return self.conv3x3(channels, strides=(2, 2), padding="VALID")(fir_blur(pyramid))
+        low, details = wavelets.dwt2(pyramid)
+        return self.conv3x3(channels)(jnp.concatenate([low, *details], axis=-1) / 2)
+
+    def conv3x3(self, channels: int, **options: Any) -> Conv:
+        """A new convolution."""
+        return Conv(channels, (3, 3), kernel_init=KERNEL_INIT, dtype=self.dtype, **options)
+
+
+def on_low_band(block: Block, h: jax.Array) -> jax.Array:
+    """A block applied to means of 2x2 pixels. The Haar details bypass it."""
+    mean, details = split(h)
+    return join(block(mean), details)

@@ -12,15 +12,16 @@ from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.networks.convolution import Conv
 
 BATCH_NORM_EPSILON = 1e-5
+LECUN_NORMAL = nn.initializers.lecun_normal()  # the default of Flax
 
 NormKind = Literal["batch", "group"]
 
 
-def group_norm(channels: int, **kwargs: Any) -> nn.GroupNorm:
+def group_norm(channels: int, epsilon: float = 1e-5, **kwargs: Any) -> nn.GroupNorm:
     """Group normalisation with at most 32 groups, each of at least 4 channels if possible."""
     largest = max(1, min(32, channels // 4))
     groups = next(n for n in range(largest, 0, -1) if channels % n == 0)
-    return nn.GroupNorm(num_groups=groups, epsilon=1e-5, **kwargs)
+    return nn.GroupNorm(num_groups=groups, epsilon=epsilon, **kwargs)
 
 
 class Norm(nn.Module):
@@ -192,23 +193,46 @@ def sinusoidal_embedding(level: jax.Array, size: int) -> jax.Array:
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
+def timestep_embedding(t: jax.Array, size: int) -> jax.Array:
+    """Sines, then cosines, of the time with frequencies from 1 down to exactly 1/10000.
+
+    That of NCSN++ (Song et al. 2021), https://arxiv.org/abs/2011.13456.
+
+    Args:
+        t: `[B]`, from 0.
+        size: even, at least 4.
+
+    Returns:
+        float32 `[B, size]`.
+    """
+    half = size // 2
+    frequencies = jnp.exp(-jnp.log(10000.0) * jnp.arange(half) / (half - 1))
+    angles = t.astype(jnp.float32)[:, None] * frequencies
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention between all pixels, added to its input.
 
     Attributes:
         num_heads: a divisor of the channels.
         dtype: of the computation.
+        epsilon: of the group norm.
+        kernel_init: draws the first kernel of queries, keys and values.
     """
 
     num_heads: int
     dtype: Any
+    epsilon: float = 1e-5
+    kernel_init: nn.initializers.Initializer = LECUN_NORMAL
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, C] -> [B, H, W, C]`."""
         batch, height, width, channels = x.shape
-        h = group_norm(channels, dtype=self.dtype)(x).reshape(batch, height * width, channels)
-        qkv = nn.Dense(3 * channels, dtype=self.dtype)(h)
+        h = group_norm(channels, self.epsilon, dtype=self.dtype)(x)
+        h = h.reshape(batch, height * width, channels)
+        qkv = nn.Dense(3 * channels, kernel_init=self.kernel_init, dtype=self.dtype)(h)
         qkv = qkv.reshape(batch, height * width, 3, self.num_heads, channels // self.num_heads)
         h = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         h = nn.Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype)(

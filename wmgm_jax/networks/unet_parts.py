@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wmgm_jax.networks.layers import max_pool, sinusoidal_embedding
+from wmgm_jax.networks.layers import LECUN_NORMAL, max_pool, sinusoidal_embedding
 
 
 def time_embedding(t: jax.Array, channels: int, dtype: Any) -> jax.Array:
@@ -21,7 +21,12 @@ def time_embedding(t: jax.Array, channels: int, dtype: Any) -> jax.Array:
     return nn.Dense(4 * channels, dtype=dtype)(nn.silu(embedding))
 
 
-def scale_and_shift(condition: jax.Array, channels: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
+def scale_and_shift(
+    condition: jax.Array,
+    channels: int,
+    dtype: Any,
+    kernel_init: nn.initializers.Initializer = LECUN_NORMAL,
+) -> tuple[jax.Array, jax.Array]:
     """The scale and the shift of features, by a dense layer: h becomes h (1 + scale) + shift.
 
     Feature-wise linear modulation (Perez et al. 2018), https://arxiv.org/abs/1709.07871.
@@ -30,11 +35,12 @@ def scale_and_shift(condition: jax.Array, channels: int, dtype: Any) -> tuple[ja
         condition: `[B, n]`.
         channels: C, of the features.
         dtype: of the computation.
+        kernel_init: draws the first kernel of the dense layer.
 
     Returns:
         Two of `[B, 1, 1, C]`.
     """
-    both = nn.Dense(2 * channels, dtype=dtype)(condition)
+    both = nn.Dense(2 * channels, kernel_init=kernel_init, dtype=dtype)(condition)
     scale, shift = jnp.split(both[:, None, None, :], 2, axis=-1)
     return scale, shift
 

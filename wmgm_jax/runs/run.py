@@ -144,11 +144,13 @@ def check_same_units(workdir: Path, source: data.Source, statistics: Statistics)
 
 def _check_batch(stage: Stage, train: data.Source, augment: str) -> None:
     batch_size, accumulate = stage.settings.batch_size, stage.settings.accumulate
-    parts = jax.device_count() * accumulate
+    parts = jax.device_count() * accumulate * stage.group_size
     if batch_size % parts:
+        groups = f" times the {stage.group_size} images that D judges together"
         raise UserError(
             f"--config.{stage.section}.batch_size={batch_size} must be divisible by {parts}, the "
             f"{jax.device_count()} devices times the {accumulate} micro-batches"
+            f"{groups if stage.group_size > 1 else ''}"
         )
     if batch_size > len(train):
         raise UserError(

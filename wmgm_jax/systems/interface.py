@@ -121,6 +121,8 @@ class Stage:
         regularizers: by name; no objective has the same name.
         is_initialised: whether its training starts from a trained model. The averages of the
             parameters then do not forget their start faster while they are young.
+        group_size: images that follow each other in a batch and that a loss judges together. It
+            divides what a device gets of a micro-batch, so that no group lies on two devices.
     """
 
     section: str
@@ -132,6 +134,7 @@ class Stage:
     is_paired: bool
     regularizers: dict[str, LazyRegularizer] = dataclasses.field(default_factory=dict)
     is_initialised: bool = False
+    group_size: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

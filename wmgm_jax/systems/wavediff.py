@@ -15,11 +15,13 @@ https://arxiv.org/abs/2112.07804) is that with lambda = 0.
 
 The second level splits all bands of the first, so that all coefficients lie on one grid. With
 `wavediff.normalisation = "range"` coefficients are divided by 2 a level, as in the authors'
-release. They then lie in [-1, 1] as the image does, but details are faint, and the noise of every
-y_t with t > 0 drowns them. With "unit" each channel has mean 0 and unit scale over the training
-set, as in the other systems.
+release. They then lie in [-1, 1] as the image does, and a tanh keeps y'_0 there. But details are
+faint, and the noise of every y_t with t > 0 drowns them. With "unit" each channel has mean 0 and
+unit scale over the training set, as in the other systems. Those coefficients have no bounds, nor
+have those of fields: there is no tanh.
 """
 
+import math
 from collections.abc import Iterable
 
 import jax
@@ -29,6 +31,7 @@ from ml_collections import ConfigDict
 
 from wmgm_jax import wavelets
 from wmgm_jax.config import arguments
+from wmgm_jax.core.codec import codec_of
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.core.moments import mean_over_batches
 from wmgm_jax.core.random import fold_in, normal
@@ -54,6 +57,9 @@ from wmgm_jax.systems.statistics import SMALLEST_STD
 # What a key is for, so that no two draws share one. R1 is of the data that the discriminator sees.
 _GENERATOR, _DISCRIMINATOR = range(2)
 _TIME, _PAIR, _Z, _BEFORE = range(4)
+
+# Of images that the discriminator judges together, as in the release.
+_LARGEST_GROUP = 4
 
 
 def to_coefficients(images: jax.Array, levels: int) -> jax.Array:
@@ -89,6 +95,7 @@ class WaveDiff:
         levels: S, the Haar levels of what is diffused.
         shape: `(h, w, c)` of the coefficients of one image.
         chain: the process y_0, ..., y_T.
+        group_size: images that the discriminator judges together. It divides the batch size.
     """
 
     reconstruct = None
@@ -106,8 +113,9 @@ class WaveDiff:
             dtype=jnp.dtype(dtype),
             **arguments(self.settings.generator),
         )
+        self.group_size = math.gcd(self.settings.batch_size, _LARGEST_GROUP)
         self.discriminator = TimeDiscriminator(
-            dtype=jnp.dtype(dtype), **self.settings.discriminator
+            group_size=self.group_size, dtype=jnp.dtype(dtype), **self.settings.discriminator
         )
         self.stages = {"wavediff": self.stage()}
 
@@ -158,18 +166,20 @@ class WaveDiff:
             variables = {"params": params["generator"]}
             generator = inference.prepared(self.generator, variables, len(keys) * chain_steps)
 
+            statistics = params["statistics"]
+
             def predict(y, t, keys):
-                return generator(y, self.latent(keys), t)
+                return self.bounded(generator(y, self.latent(keys), t), statistics)
 
             y0 = self.chain.sample(predict, keys, (len(keys), *self.shape))
-            statistics = params["statistics"]
             return to_images(y0 * statistics["std"] + statistics["mean"], self.levels)
 
         return draw
 
-    def generate(self, params: Params, y: jax.Array, t: jax.Array, keys: jax.Array) -> jax.Array:
-        """y'_0 = G(y_t, z, t) of y_t's shape; t and the keys, for z, are `[B]`."""
-        return apply_fn(self.generator)({"params": params}, y, self.latent(keys), t)
+    def bounded(self, y0: jax.Array, statistics: Statistics) -> jax.Array:
+        """y'_0 within the bounds of y_0, if it has any."""
+        has_bounds = self.settings.normalisation == "range" and codec_of(statistics).is_image
+        return jnp.tanh(y0) if has_bounds else y0
 
     def latent(self, keys: jax.Array) -> jax.Array:
         """z, `[B, latent_size]`."""
@@ -181,7 +191,7 @@ class WaveDiff:
         """L^G: the adversarial loss, and lambda times the reconstruction loss."""
         keys = fold_in(batch.keys, _GENERATOR)
         y0, _, y, t = self.noised(batch, keys)
-        fake_y0, fake_before = self.fake(params, y, t, keys)
+        fake_y0, fake_before = self.fake(params, batch, y, t, keys)
         adversarial_loss = nonsaturating.generator_loss(self.judge(params, fake_before, y, t))
         reconstruction = jnp.mean(jnp.abs(fake_y0 - y0))
         total = adversarial_loss + self.settings.reconstruction_weight * reconstruction
@@ -196,7 +206,7 @@ class WaveDiff:
         """L^D."""
         keys = fold_in(batch.keys, _DISCRIMINATOR)
         _, before, y, t = self.noised(batch, keys)
-        _, fake_before = self.fake(params, y, t, keys)
+        _, fake_before = self.fake(params, batch, y, t, keys)
         fake, real = (self.judge(params, x, y, t) for x in (fake_before, before))
         loss = nonsaturating.discriminator_loss(fake, real)
         return loss, ({"discriminator_loss": loss}, batch_stats)
@@ -217,9 +227,10 @@ class WaveDiff:
         )
         return y0, *self.chain.draw_pair(y0, t, fold_in(keys, _PAIR)), t
 
-    def fake(self, params, y: jax.Array, t: jax.Array, keys: jax.Array):
-        """y'_0, and y'_{t-1} drawn with it."""
-        y0 = self.generate(params["generator"], y, t, fold_in(keys, _Z))
+    def fake(self, params, batch: Batch, y: jax.Array, t: jax.Array, keys: jax.Array):
+        """y'_0 = G(y_t, z, t), and y'_{t-1} drawn with it."""
+        variables, z = {"params": params["generator"]}, self.latent(fold_in(keys, _Z))
+        y0 = self.bounded(apply_fn(self.generator)(variables, y, z, t), batch.statistics)
         return y0, self.chain.draw_before(y0, y, t, fold_in(keys, _BEFORE))
 
     def judge(self, params, before: jax.Array, y: jax.Array, t: jax.Array) -> jax.Array:
@@ -255,6 +266,7 @@ class WaveDiff:
             export=lambda params, batch_stats: {"generator": params["generator"]},
             generated_and_target=lambda params, keys, images: (draw(params, keys), images),
             is_paired=False,
+            group_size=self.group_size,
         )
 
     def network_calls(self, sampling: Sampling) -> list[NetworkCall]:
