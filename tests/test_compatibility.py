@@ -79,6 +79,7 @@ def test_a_setting_may_keep_what_was_done_before_it(monkeypatch):
         (0, 6, ("dpmpp_2m", "optimal")),
         (0, 4, ("multistep", "multistep")),
         (1, 6, ("multistep", "multistep")),
+        (2, 6, ("multistep", "multistep")),
     ],
 )
 def test_multistep_was_another_sampler_for_other_steps(version, steps, expected):
@@ -104,6 +105,23 @@ def test_damaged_configs_are_told_in_one_line(change, message, tmp_path):
     with pytest.raises(UserError, match=message) as error:
         runs.read_config(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_a_run_with_other_networks_is_refused_in_one_line(version, tmp_path):
+    """The networks of WaveDiff changed with version 2; those of others did not."""
+    trees = {system: compatibility.to_json(get_config(system)) for system in ("wavediff", "sgm")}
+    for tree in trees.values():
+        tree["version"] = version
+        if version is None:
+            tree.pop("version")
+    (tmp_path / "config.json").write_text(json.dumps(trees["wavediff"]))
+    expected = r"config.json cannot be used: its run was trained when the networks of WaveDiff were"
+    for use in (runs.read_config, lambda path: runs.open_run(get_config("wavediff"), path)):
+        with pytest.raises(UserError, match=expected) as error:
+            use(tmp_path)
+        assert "\n" not in str(error.value)
+    assert compatibility.from_json(trees["sgm"]).system == "sgm"
 
 
 def test_what_may_change_when_a_run_goes_on():

@@ -14,7 +14,7 @@ from wmgm_jax.config.registry import settings_of
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.diffusion.samplers import SAMPLERS
 
-# Raised by one when a setting changes its meaning.
+# Raised by one when a setting changes its meaning, or a system its networks.
 VERSION = 2
 
 # What runs did before a setting was added, by its key, where that is not what its default does.
@@ -121,7 +121,8 @@ def from_json(tree: dict[str, Any]) -> ConfigDict:
     the run did.
 
     Raises:
-        UserError: the file is of a newer version, or of a system that does not exist.
+        UserError: the file is of a newer version, of a system that does not exist, or of one whose
+            networks have changed since.
     """
     tree = copy.deepcopy(tree)
     version = tree.pop("version", 0)
@@ -134,7 +135,13 @@ def from_json(tree: dict[str, Any]) -> ConfigDict:
         _group_the_losses_of_the_details(tree)
     config = ConfigDict(tree)
     given = dict(leaves(config))
-    for key, default in leaves(base(config.get("system", "wmgm"))):
+    system = config.get("system", "wmgm")
+    if version < settings_of(system).oldest_version:
+        raise UserError(
+            f"its run was trained when the networks of {settings_of(system).label} were others, "
+            "and their parameters mean nothing to those of today: train again in another --workdir"
+        )
+    for key, default in leaves(base(system)):
         if key not in given:
             _set(config, key, BEFORE.get(key, default))
     if version < 1:

@@ -32,6 +32,8 @@ class SystemSettings:
         choices: the values that a setting may have, by the end of its key.
         at_least_one, not_negative: the ends of keys of numbers that are at least 1, at least 0.
         check: raises UserError where a config cannot work, after all other checks.
+        oldest_version: of a `config.json` whose run can still be used. The networks of older runs
+            were others, with the same settings.
     """
 
     label: str
@@ -43,6 +45,7 @@ class SystemSettings:
     at_least_one: tuple[str, ...] = ()
     not_negative: tuple[str, ...] = ()
     check: Callable[[ConfigDict], None] = lambda config: None
+    oldest_version: int = 0
 
     @property
     def has_one_sampler(self) -> bool:

@@ -119,5 +119,6 @@ register_settings(
         ),
         not_negative=("reconstruction_weight", "r1_weight"),
         check=_check,
+        oldest_version=2,
     ),
 )
