@@ -73,8 +73,9 @@ def _for_everyone(config: ConfigDict) -> ConfigDict:
     """The config without what holds on this machine, or for this call, alone."""
     config = config.copy_and_resolve_references()
     config.stages, config.data.cache_dir = "all", ""
-    if config.evaluation.inception_weights != "none":
-        config.evaluation.inception_weights = ""
+    for file in ("inception_weights", "feature_network"):
+        if config.evaluation[file] != "none":
+            config.evaluation[file] = ""
     return config
 
 
