@@ -26,24 +26,39 @@ from wmgm_jax.training import loop
 
 CHOICES = {
     "score": [
-        {"score.prediction": prediction, "process.schedule": schedule}
-        for schedule in ("linear", "constant")
-        for prediction in ("velocity", "noise")
+        {"score.loss": loss, "score.prediction": prediction, "process.schedule": schedule}
+        for loss, prediction, schedule in [
+            ("edm", "velocity", "linear"),
+            ("edm", "velocity", "constant"),
+            ("paper", "velocity", "linear"),
+            ("paper", "velocity", "constant"),
+            ("paper", "noise", "linear"),
+        ]
     ],
     "msal": [
-        {
-            "msal.loss": "paper",
-            "msal.paper.loss_domain": domain,
-            "msal.paper.lipschitz": lipschitz,
-            "msal.generator.norm": norm,
-        }
-        for domain, lipschitz, norm in [
-            ("image", "sigmoid", "batch"),
-            ("image", "sigmoid", "group"),
-            ("image", "gradient_penalty", "batch"),
-            ("wavelet", "sigmoid", "batch"),
-            ("wavelet", "gradient_penalty", "batch"),
-        ]
+        *(
+            {
+                "msal.loss": "relativistic",
+                "msal.relativistic.energy_weight": energy_weight,
+                "msal.relativistic.penalty_weight": penalty_weight,
+            }
+            for energy_weight, penalty_weight in [(0.5, 5.0), (0.5, 1.0), (0.0, 5.0), (2.0, 5.0)]
+        ),
+        *(
+            {
+                "msal.loss": "paper",
+                "msal.paper.loss_domain": domain,
+                "msal.paper.lipschitz": lipschitz,
+                "msal.generator.norm": norm,
+            }
+            for domain, lipschitz, norm in [
+                ("image", "sigmoid", "batch"),
+                ("image", "sigmoid", "group"),
+                ("image", "gradient_penalty", "batch"),
+                ("wavelet", "sigmoid", "batch"),
+                ("wavelet", "gradient_penalty", "batch"),
+            ]
+        ),
     ],
 }
 
@@ -62,7 +77,7 @@ def main() -> None:
         for choice in CHOICES[stage]:
             measures = []
             for seed in _SEEDS.value:
-                name = "-".join([*choice.values(), str(seed)])
+                name = "-".join(map(str, [*choice.values(), seed]))
                 run = trained(stage, choice, seed, Path(_WORKDIR.value) / name)
                 measures.append(measure(run, stage))
             rows.append(choice | over_seeds(measures))
@@ -73,7 +88,7 @@ def main() -> None:
         write_png(out / f"{stage}.png", picture)
 
 
-def trained(stage: str, choice: dict[str, str], seed: int, workdir: Path) -> runs.Run:
+def trained(stage: str, choice: dict[str, object], seed: int, workdir: Path) -> runs.Run:
     """The run of one row and seed, trained to its end."""
     config = cli.given_config().copy_and_resolve_references()
     config.update_from_flattened_dict(choice | {"stages": stage, "seed": seed})

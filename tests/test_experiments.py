@@ -269,6 +269,21 @@ def test_mistakes_get_one_line(name, flags, pattern, run, tmp_path):
     assert re.search(pattern, message)
 
 
+def test_the_spread_of_a_run(run, tmp_path):
+    workdir = tmp_path / "run"
+    train = (TINY, f"--workdir={workdir}", "--config.stages=msal", "--config.msal.num_steps=1")
+    code, _, log = run(*train)
+    assert code == 0, log
+    flags = (f"--workdir={workdir}", f"--out={tmp_path}", "--num_images=4", "--draws=3")
+    code, _, log = run(*flags, module="experiments.details")
+    assert code == 0, log
+    rows = read(tmp_path / "run.csv")
+    assert len(rows) == 2 * 2 * 3
+    assert {row["images"] for row in rows} == {"training", "validation"}
+    assert all(float(row["variance"]) > 0 for row in rows)
+    assert np.asarray(Image.open(tmp_path / "run.png")).std() > 0
+
+
 def test_a_stage_of_another_training_is_not_copied(monkeypatch, tmp_path):
     """Another seed, or another number of steps, is another training."""
     monkeypatch.setattr(comparison, "_WORKDIR", SimpleNamespace(value=str(tmp_path)))

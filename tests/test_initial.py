@@ -211,7 +211,7 @@ def test_a_stage_that_the_model_lacks_is_new(source, tmp_path, caplog):
     [
         ({"score.network.channels": 16}, "config.score.network.channels is 8 there, and 16 here"),
         ({"score.network.num_heads": 1}, "config.score.network.num_heads is 2 there, and 1 here"),
-        ({"score.prediction": "velocity"}, "config.score.prediction is 'noise' there"),
+        ({"score.prediction": "noise"}, "config.score.prediction is 'velocity' there"),
         ({"msal.learning": "standard"}, "config.msal.learning is 'adversarial' there"),
         ({"msal.shared": False}, "config.msal.shared is True there, and False here"),
         ({"data.channels": 1}, "config.data.channels is 3 there, and 1 here"),
