@@ -58,7 +58,9 @@ class Contender(NamedTuple):
 
 
 CONTENDERS = {name: Contender(label, name) for name, label in NAMES.items() if name != "wmgm"} | {
-    "wmgm_paper": Contender("WMGM (paper)", "wmgm", {"msal.loss": "paper"}),
+    "wmgm_paper": Contender(
+        "WMGM (paper)", "wmgm", {"msal.loss": "paper", "msal.generator.norm": "batch"}
+    ),
     "wmgm": Contender("WMGM", "wmgm"),
 }
 

@@ -16,6 +16,7 @@ import shlex
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -30,6 +31,7 @@ from wmgm_jax.evaluation.trained import evaluate_model
 from wmgm_jax.runs import model_file
 from wmgm_jax.runs.metrics_file import read_metrics
 from wmgm_jax.sampling import draw_raw
+from wmgm_jax.training.state import trained_stage
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the run.", required=True)
 _NAME = flags.DEFINE_string("name", None, "The name of the model.", required=True)
@@ -47,8 +49,12 @@ def main() -> None:
     """Writes the folder of the model."""
     source, folder = Path(_WORKDIR.value), Path(_OUT.value) / _NAME.value
     model = wmgm_jax.load(source, checkpoint=_CHECKPOINT.value)
-    stages = runs.stage_models(source, systems.build(model.config).stages, _CHECKPOINT.value)
-    stored = {name: (step, model_file.in_half_precision(x)) for name, (step, x) in stages.items()}
+    stored = {
+        name: (step, model_file.in_half_precision(with_discriminators(tree, source, name, model)))
+        for name, (step, tree) in runs.stage_models(
+            source, systems.build(model.config).stages, _CHECKPOINT.value
+        ).items()
+    }
     config = _for_everyone(model.config)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{_NAME.value}.") as temporary:
@@ -67,6 +73,21 @@ def main() -> None:
             folder.rename(Path(temporary) / "former")
         new.rename(folder)
     _log.info("%s: wmgm_jax.pretrained(%r)", folder, _NAME.value)
+
+
+def with_discriminators(
+    tree: dict[str, Any], source: Path, name: str, model: runs.Model
+) -> dict[str, Any]:
+    """The `model` tree of a stage, and the parameters that have no average.
+
+    A run that starts from the model would otherwise lose what it took over to a discriminator that
+    knows nothing yet. The best checkpoint has none.
+    """
+    if _CHECKPOINT.value == "best":
+        return tree
+    stage = systems.build(model.config).stages[name]
+    _, trained = trained_stage(source / "checkpoints" / name, stage)
+    return {**tree, "params": {**trained.params, **tree["params"]}}
 
 
 def _for_everyone(config: ConfigDict) -> ConfigDict:

@@ -64,6 +64,7 @@ def main() -> None:
             {
                 "stages": "msal",
                 "msal.loss": "paper",
+                "msal.generator.norm": "batch",
                 "msal.learning": learning,
                 "msal.shared": shared,
             },

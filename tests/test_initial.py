@@ -18,7 +18,7 @@ from wmgm_jax.core.errors import Preempted, UserError
 from wmgm_jax.runs import model_file
 from wmgm_jax.runs.checkpoints import Checkpoints
 from wmgm_jax.training import loop, parallel
-from wmgm_jax.training.state import checkpoint_trees, first_state
+from wmgm_jax.training.state import checkpoint_trees, first_state, trained_stage
 
 STEP = 7
 
@@ -104,6 +104,26 @@ def test_what_a_run_takes_from_another_and_what_is_new(name, tmp_path):
         for each in (state, from_file[stage]):
             for part in ("step", "key_data", "opt_state", "statistics"):
                 assert_same_bits(getattr(each, part), getattr(new[stage], part))
+
+
+def test_a_model_file_may_have_a_discriminator(source, tmp_path):
+    """It is taken like other parameters, has no average, and must fit."""
+    config = get_config()
+    system = systems.build(config)
+    _, trained = trained_stage(source / "checkpoints" / "msal", system.stages["msal"])
+    stages = runs.stage_models(source, system.stages)
+    step, model = stages["msal"]
+    params = {**model["params"], "discriminator": trained.params["discriminator"]}
+    stages["msal"] = (step, {**model, "params": params})
+    model_file.write(tmp_path / "packed", config, stages)
+    state = first_states(config, tmp_path / "run", tmp_path / "packed")["msal"]
+    assert_same_bits(state.params, params)
+    assert set(state.ema[0]) == {"generator"}
+    config.msal.relativistic.discriminator.channels = 8
+    with pytest.raises(UserError, match=r"discriminator\.channels is 4 there, and 8 here"):
+        runs.open_run(config, tmp_path / "other", str(tmp_path / "packed"))
+    # It samples like a model without one.
+    assert set(runs.load(tmp_path / "packed").params) == set(runs.load(source).params)
 
 
 def test_what_a_run_started_from_is_recorded_and_logged(source, tmp_path, caplog):

@@ -74,6 +74,7 @@ def _wmgm() -> ConfigDict:
     config.msal.paper.discriminator_every = 1
     config.msal.generator.channels = 4
     config.msal.generator.depth = 1
+    config.msal.generator.norm = "batch"  # which has more to go wrong
     config.msal.unet.channels = 4
     config.msal.unet.depth = 1
     config.msal.fno.modes = (4, 4)

@@ -46,7 +46,7 @@ def _msal() -> dict[str, Any]:
         "shared": True,  # one generator for all scales, or one per scale
         "noise_per_channel": 1,  # channels of z for each of an image
         # The generator of the details, by adversarial, standard and operator learning.
-        "generator": {"channels": 64, "depth": 5, "norm": "batch"},  # or "group"
+        "generator": {"channels": 64, "depth": 5, "norm": "group"},  # or "batch", the authors'
         "unet": {"channels": 64, "depth": 5},
         "fno": {"modes": (16, 16), "channels": 256, "depth": 4},
     }

@@ -62,7 +62,7 @@ class Initial:
 
     def model(self, stage: str) -> dict[str, Any]:
         """The `model` tree of a stage's checkpoint: `params` by objective, of those that are
-        averaged, and `batch_stats`.
+        averaged, and `batch_stats`. A model file may have the parameters of others, too.
 
         Raises:
             UserError: it is not the checkpoint of `step` any more.
@@ -176,9 +176,9 @@ def _check_networks(initial: Initial, config: ConfigDict, name: str, stage: Stag
         )
     before, now = initial.stages[name], stage
     # A network that is not there starts from random parameters, whatever it is.
-    absent = set()
+    absent: set[str] = set()
     if initial.checkpoints is None:
-        absent = {objective for objective, each in before.objectives.items() if not each.ema}
+        absent = before.objectives.keys() - initial.model(name)["params"].keys()
     keys = [
         key
         for key in compatibility.different_networks(config, theirs, stage.section)

@@ -2,8 +2,8 @@
 
 Models that come with the package are such folders, and so is whatever `write` makes. `load` reads
 them like runs. `model.npz` holds what the run's checkpoints hold for sampling, by stage: moving
-averages of the parameters and of batch norm, statistics of the training set, and the step. There
-are no optimizers and no discriminators in it.
+averages of the parameters and of batch norm, statistics of the training set, and the step. It may
+hold discriminators, for runs that start from it, but no optimizers.
 """
 
 import zipfile

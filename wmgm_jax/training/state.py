@@ -5,6 +5,7 @@ import functools
 import logging
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -119,18 +120,30 @@ def _trained(initial: Initial | None, name: str) -> Trained | None:
         return None
     step, directory = initial.step[name], initial.checkpoints
     _log.info("%s: starting from %s, step %d", name, initial.source, step)
+    stage = initial.stages[name]
     if directory is None:
         model = initial.model(name)
-        ema = (model["params"], model["batch_stats"])
-        return Trained(*ema, ema)
-    stage = initial.stages[name]
+        params, batch_stats = model["params"], model["batch_stats"]
+        averaged = {key: value for key, value in params.items() if stage.objectives[key].ema}
+        return Trained(params, batch_stats, (averaged, batch_stats))
+    step, trained = trained_stage(directory / name, stage)
+    initial.check_step(name, step)
+    return trained
+
+
+def trained_stage(directory: Path, stage: Stage) -> tuple[int, Trained]:
+    """The step of the newest checkpoint of a stage, and what another run can take from it.
+
+    Args:
+        directory: of the checkpoints of the stage. It holds one at least.
+        stage: as it was trained.
+    """
     like = jax.eval_shape(functools.partial(init_state, stage, None), jax.random.key(0))
-    with contextlib.closing(Checkpoints(directory / name)) as checkpoints:
+    with contextlib.closing(Checkpoints(directory)) as checkpoints:
         restored = checkpoints.restore(training_tree(like))
     step, model, training = restored or (0, {}, {})
-    initial.check_step(name, step)
     ema = (model["params"], model["batch_stats"])
-    return Trained(training["params"], training["batch_stats"], ema)
+    return step, Trained(training["params"], training["batch_stats"], ema)
 
 
 def restored_state(
