@@ -26,6 +26,7 @@ import wmgm_jax
 from wmgm_jax import cli, runs, systems
 from wmgm_jax.core import files
 from wmgm_jax.core.errors import UserError
+from wmgm_jax.core.pictures import enlarge, image_grid, write_png
 from wmgm_jax.evaluation.report.headlines import summary
 from wmgm_jax.evaluation.trained import evaluate_model
 from wmgm_jax.runs import model_file
@@ -40,6 +41,9 @@ _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which t
 _IMAGES = flags.DEFINE_integer("images", 1000, "Images to draw, compare and measure.")
 _LIMIT = flags.DEFINE_integer("limit", 2, "The largest difference of a pixel, in grey levels.")
 _MEGABYTES = flags.DEFINE_float("megabytes", 10, "The largest size of the stored parameters.")
+_PICTURE = flags.DEFINE_string(
+    "picture", None, "Where to write a PNG of samples, on the left, beside training images."
+)
 _OUT = flags.DEFINE_string("out", str(model_file.PRETRAINED), "The folder of all models.")
 
 _log = logging.getLogger("wmgm_jax")
@@ -72,6 +76,8 @@ def main() -> None:
         if folder.exists():
             folder.rename(Path(temporary) / "former")
         new.rename(folder)
+    if _PICTURE.value is not None:
+        write_png(Path(_PICTURE.value), picture(wmgm_jax.load(folder)))
     _log.info("%s: wmgm_jax.pretrained(%r)", folder, _NAME.value)
 
 
@@ -88,6 +94,21 @@ def with_discriminators(
     stage = systems.build(model.config).stages[name]
     _, trained = trained_stage(source / "checkpoints" / name, stage)
     return {**tree, "params": {**trained.params, **tree["params"]}}
+
+
+def picture(model: runs.Model, side: int = 6) -> np.ndarray:
+    """The first samples of seed 0 on the left, and training images on the right, in squares of
+    `side` images a side; uint8 `[height, width, C]`."""
+    train, _ = runs.open_sources(model.config)
+    random = np.random.default_rng(0)
+    real = train.take(np.sort(random.choice(len(train), side**2, replace=False)))
+    drawn = np.concatenate(list(draw_raw(model, side**2, seed=0)))
+    halves = [
+        image_grid(model.codec.to_visible(enlarge(images)), columns=side)
+        for images in (model.codec.encode(drawn), random.permutation(real))
+    ]
+    gap = np.full((len(halves[0]), 24, halves[0].shape[-1]), 255, np.uint8)
+    return np.concatenate([halves[0], gap, halves[1]], axis=1)
 
 
 def _for_everyone(config: ConfigDict) -> ConfigDict:

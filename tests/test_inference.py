@@ -37,11 +37,12 @@ class TestPrepared:
         [
             (AttentionUNet(9, channels=48, depth=3), 6),
             (AttentionUNet(9, channels=48, depth=2, rematerialise=True), 6),
+            (AttentionUNet(9, channels=48, depth=2, norm="renorm"), 6),
             (AttentionUNet(9, channels=48, depth=2, norm="group"), 6),
             (PlainUNet(9, channels=48, depth=2), 6),
             (FNO(9, modes=(3, 3), channels=8, depth=2), 6),
         ],
-        ids=["batch", "rematerialised", "group", "plain", "FNO"],
+        ids=["batch", "rematerialised", "renorm", "group", "plain", "FNO"],
     )
     @pytest.mark.parametrize("images", [1, 64])
     def test_generators(self, network, channels, images):

@@ -161,7 +161,7 @@ def gate_shapes(channels):
     return kernels + 3 * [(half,), (half,), (1,)]
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("norm", ["batch", "renorm", "group"])
 def test_generator_has_the_authors_shapes(norm):
     expected = [(1, 1, 32, 9), (9,), *block_shapes(2 * 64, 32)]
     for inputs, outputs in ((6, 64), (64, 128), (128, 256), (256, 512), (512, 1024)):
@@ -497,7 +497,57 @@ def test_batch_norm_averages_over_devices():
                 np.testing.assert_allclose(device, value, rtol=1e-4)
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
+def renormalised(x, mean, var, devices=1):
+    """Batch renorm in training, with running statistics, on `devices` devices; and its updates."""
+    norm = Norm("renorm")
+    variables = norm.init(jax.random.key(0), x, train=False)
+    statistics = {"BatchNorm_0": {"mean": jnp.asarray(mean), "var": jnp.asarray(var)}}
+    variables = {"params": variables["params"], "batch_stats": statistics}
+    apply = functools.partial(norm.apply, train=True, mutable=["batch_stats"])
+    parallel = jax.vmap(apply, axis_name=BATCH_AXIS, in_axes=(None, 0))
+    y, updates = parallel(variables, x.reshape(devices, -1, *x.shape[1:]))
+    sampled = norm.apply(variables, x, train=False)
+    return y.reshape(x.shape), sampled, updates["batch_stats"]["BatchNorm_0"]
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_batch_renorm_trains_the_function_that_samples(devices):
+    x = 2.0 + 3.0 * normal((6, 4, 4, 3))
+    mean, var = np.float32([1.0, 2.5, 2.0]), np.float32([4.0, 9.0, 25.0])
+    trained, sampled, updates = renormalised(x, mean, var, devices)
+    np.testing.assert_allclose(sampled, (x - mean) / np.sqrt(var + 1e-5), atol=1e-5)
+    np.testing.assert_allclose(trained, sampled, atol=1e-4)
+    for name, old, new in (
+        ("mean", mean, np.mean(x, (0, 1, 2))),
+        ("var", var, np.var(np.float64(x), (0, 1, 2))),
+    ):
+        for device in updates[name]:
+            np.testing.assert_allclose(device, 0.99 * old + 0.01 * new, rtol=1e-4)
+
+
+def test_batch_renorm_limits_how_far_the_batch_may_be_off():
+    x = 100.0 + 50.0 * normal((6, 4, 4, 3))
+    trained, sampled, _ = renormalised(x, np.zeros(3, np.float32), np.ones(3, np.float32))
+    np.testing.assert_allclose(np.mean(trained, (0, 1, 2)), 5.0, rtol=1e-4)
+    np.testing.assert_allclose(np.std(trained, (0, 1, 2)), 3.0, rtol=1e-4)
+    assert np.mean(sampled) > 90
+
+
+def test_batch_renorm_has_the_gradient_of_batch_norm():
+    """Which is that of the normalised batch, times r."""
+    x, weights = 2.0 + 3.0 * normal((6, 4, 4, 3)), normal((6, 4, 4, 3), seed=1)
+    var = np.float32([4.0, 9.0, 25.0])
+
+    def through(normalise):
+        return jax.grad(lambda x: jnp.sum(weights * normalise(x)))(x)
+
+    batch = through(lambda x: (x - x.mean((0, 1, 2))) / jnp.sqrt(x.var((0, 1, 2)) + 1e-5))
+    r = np.sqrt(np.var(np.float64(x), (0, 1, 2)) / var)
+    given = through(lambda x: renormalised(x, np.full(3, 2, np.float32), var)[0])
+    np.testing.assert_allclose(given, batch * r, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["batch", "renorm", "group"])
 def test_attention_gate_weighs_each_pixel_between_0_and_1(norm):
     decoder, skip = normal((2, 5, 6, 8), seed=1), normal((2, 5, 6, 8), seed=2)
     gate = AttentionGate(norm, jnp.float32)

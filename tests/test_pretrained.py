@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from test_initial import STEP, save_trained
 from test_main import fails
 
@@ -41,9 +42,12 @@ def tiny(source, models, run, monkeypatch):
     monkeypatch.setattr(model_file, "PRETRAINED", models)
     if not model_file.names():
         flags = (f"--workdir={source}", f"--out={models}", "--images=8", "--command=make it")
+        flags += (f"--picture={models / 'picture.png'}",)
         code, _, log = run(*flags, "--name=tiny", module=MODULE)
         assert code == 0, log
         assert "8 images differ by at most " in log
+        picture = np.asarray(Image.open(models / "picture.png"))
+        assert picture.shape == (6 * 130 + 2, 2 * (6 * 130 + 2) + 24, 3)
     return "tiny"
 
 

@@ -45,7 +45,7 @@ def random_params(config):
     return params
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("norm", ["batch", "renorm", "group"])
 def test_an_image_does_not_depend_on_its_batch(norm):
     config = tiny(**EVERY_PART, **{"msal.generator.norm": norm})
     params, key = random_params(config), jax.random.key(5)

@@ -46,7 +46,7 @@ def _msal() -> dict[str, Any]:
         "shared": True,  # one generator for all scales, or one per scale
         "noise_per_channel": 1,  # channels of z for each of an image
         # The generator of the details, by adversarial, standard and operator learning.
-        "generator": {"channels": 64, "depth": 5, "norm": "group"},  # or "batch", the authors'
+        "generator": {"channels": 64, "depth": 5, "norm": "renorm"},  # "group", "batch"
         "unet": {"channels": 64, "depth": 5},
         "fno": {"modes": (16, 16), "channels": 256, "depth": 4},
     }
@@ -101,7 +101,7 @@ register_settings(
             "msal.loss": ("relativistic", "paper"),
             "msal.paper.loss_domain": ("image", "wavelet"),
             "msal.paper.lipschitz": ("sigmoid", "gradient_penalty"),
-            "msal.generator.norm": ("batch", "group"),
+            "msal.generator.norm": ("batch", "renorm", "group"),
         },
         at_least_one=(
             "discriminator_every",

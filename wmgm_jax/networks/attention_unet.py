@@ -21,7 +21,7 @@ class ConvBlock(nn.Module):
 
     Attributes:
         channels: of the result. The first convolution has the mean of the channels in and out.
-        norm: "batch" or "group".
+        norm: see `layers.Norm`.
         dtype: of the computation.
     """
 
@@ -48,7 +48,7 @@ class AttentionGate(nn.Module):
     W_g, W_x and psi are 1x1 convolutions with normalisation (Oktay et al. 2018, Eq. 1-2).
 
     Attributes:
-        norm: "batch" or "group".
+        norm: see `layers.Norm`.
         dtype: of the computation.
     """
 
@@ -74,7 +74,7 @@ class AttentionUNet(nn.Module):
         out_channels: channels of the result.
         channels: channels at the finest level; they double at each further one.
         depth: number of encoder blocks.
-        norm: "batch" or "group".
+        norm: see `layers.Norm`.
         rematerialise: saves memory: the backward pass computes the blocks again.
         dtype: of the computation; the parameters and the result are float32.
     """

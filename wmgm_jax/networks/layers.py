@@ -12,9 +12,12 @@ from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.networks.convolution import Conv
 
 BATCH_NORM_EPSILON = 1e-5
+_MOMENTUM, _LARGEST_R, _LARGEST_D = 0.99, 3.0, 5.0
 LECUN_NORMAL = nn.initializers.lecun_normal()  # the default of Flax
 
-NormKind = Literal["batch", "group"]
+NormKind = Literal["batch", "renorm", "group"]
+# Those that have running statistics.
+_RUNNING = ("batch", "renorm")
 
 
 def group_norm(channels: int, epsilon: float = 1e-5, **kwargs: Any) -> nn.GroupNorm:
@@ -24,13 +27,55 @@ def group_norm(channels: int, epsilon: float = 1e-5, **kwargs: Any) -> nn.GroupN
     return nn.GroupNorm(num_groups=groups, epsilon=epsilon, **kwargs)
 
 
+class BatchRenorm(nn.Module):
+    """Batch renormalisation (Ioffe 2017), https://arxiv.org/abs/1702.03275.
+
+        (x - mu_B) / sigma_B * r + d,    r = sigma_B / sigma,    d = (mu_B - mu) / sigma
+
+    mu_B and sigma_B are of the batch, mu and sigma the running ones, and r and d constants to the
+    gradient. So training sees the function that sampling sees, (x - mu) / sigma, and has the
+    gradient of batch norm. r and d are limited, because the running statistics begin far off.
+    The parameters and statistics have the names of `nn.BatchNorm`.
+
+    Attributes:
+        dtype: of the result.
+    """
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`[B, H, W, C] -> [B, H, W, C]`."""
+        shape = (x.shape[-1],)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        x = x.astype(jnp.float32)
+        mean, deviation = running_mean.value, jnp.sqrt(running_var.value + BATCH_NORM_EPSILON)
+        if not train:
+            return ((x - mean) / deviation * scale + bias).astype(self.dtype)
+        moments = (jnp.mean(x, (0, 1, 2)), jnp.mean(x**2, (0, 1, 2)))
+        if not self.is_initializing():
+            moments = jax.lax.pmean(moments, BATCH_AXIS)
+        batch_mean, batch_var = moments[0], jnp.maximum(moments[1] - moments[0] ** 2, 0)
+        batch_deviation = jnp.sqrt(batch_var + BATCH_NORM_EPSILON)
+        r, d = jax.lax.stop_gradient((batch_deviation / deviation, (batch_mean - mean) / deviation))
+        r, d = r.clip(1 / _LARGEST_R, _LARGEST_R), d.clip(-_LARGEST_D, _LARGEST_D)
+        if not self.is_initializing():
+            for running, new in ((running_mean, batch_mean), (running_var, batch_var)):
+                running.value += (1 - _MOMENTUM) * (jax.lax.stop_gradient(new) - running.value)
+        x = (x - batch_mean) / batch_deviation * r + d
+        return (x * scale + bias).astype(self.dtype)
+
+
 class Norm(nn.Module):
     """Normalisation with a scale and a bias per channel, computed in float32.
 
     Attributes:
-        kind: "batch" keeps running statistics in the collection `batch_stats`. In training it
-            averages the batch's own statistics over the devices of the axis `BATCH_AXIS`.
-            "group" uses one image at a time.
+        kind: "batch" and "renorm" (see `BatchRenorm`) keep running statistics in the collection
+            `batch_stats`. In training they average the batch's own statistics over the devices of
+            the axis `BATCH_AXIS`. "group" uses one image at a time.
         dtype: of the result.
     """
 
@@ -42,6 +87,8 @@ class Norm(nn.Module):
         """`[B, H, W, C] -> [B, H, W, C]`."""
         if self.kind == "group":
             return group_norm(x.shape[-1], dtype=self.dtype)(x)
+        if self.kind == "renorm":
+            return BatchRenorm(self.dtype, name="BatchNorm_0")(x, train)
         return nn.BatchNorm(
             use_running_average=not train,
             momentum=0.9,
@@ -61,7 +108,7 @@ class NormalisedConv(nn.Module):
     Attributes:
         channels: of the result.
         kernel_size: of both axes.
-        norm: "batch" or "group".
+        norm: see `Norm`.
         dtype: of the computation.
         padding: pixels at every border; "SAME" keeps H and W.
     """
@@ -84,12 +131,12 @@ class NormalisedConv(nn.Module):
             name="Conv_0",
         )(x)
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        if self.norm == "batch":
+        if self.norm in _RUNNING:
             # Batch norm subtracts the mean and the bias with it. The bias's gradient is nothing but
             # rounding errors, which Adam would amplify to a random walk.
             bias = jax.lax.stop_gradient(bias)
         h += bias.astype(h.dtype)
-        may_be_folded = self.norm == "batch" and not train and not self.is_initializing()
+        may_be_folded = self.norm in _RUNNING and not train and not self.is_initializing()
         if may_be_folded and not self.has_variable("params", "Norm_0"):
             return h
         return Norm(self.norm, self.dtype, name="Norm_0")(h, train)
