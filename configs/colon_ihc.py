@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.score.network.attention_levels = (1, 2)
     config.score.network.dropout = 0.1
 
-    config.msal.num_steps = 3500
+    config.msal.num_steps = 3000
     config.msal.batch_size = 8
     config.msal.ema_decay = 0.999
     for objective in ("generator_optimizer", "discriminator_optimizer"):
