@@ -1,7 +1,7 @@
 """The embedded default: 64x64 crops of stained colon tissue, sized for two CPU cores.
 
 The subject of the paper's third data set. Everything comes with the package; nothing is read from
-disk. Trains for about an hour on two CPU cores.
+disk. Trains for one to two hours on two CPU cores.
 """
 
 from ml_collections import ConfigDict
