@@ -32,6 +32,7 @@ SMALL = (
     "--config.wavelet.levels=1",
     "--config.msal.generator.depth=1",
     "--config.msal.paper.discriminator.num_blocks=1",
+    "--config.msal.loss=paper",
     "--config.msal.paper.discriminator_every=4",
     "--repeats=1",
 )

@@ -396,7 +396,16 @@ def test_what_is_compared_is_not_set_by_hand(key, value, choice, command):
         ("sgm", {}),
         ("wavediff", {}),
         ("wmgm", {}),
-        ("wmgm", {"stages": "msal", "msal.learning": "operator", "msal.shared": False}),
+        ("wmgm", {"stages": "msal", "msal.loss": "paper"}),
+        (
+            "wmgm",
+            {
+                "stages": "msal",
+                "msal.loss": "paper",
+                "msal.learning": "operator",
+                "msal.shared": False,
+            },
+        ),
     ],
 )
 def test_equal_budgets(system, choice):

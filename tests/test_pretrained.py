@@ -42,11 +42,11 @@ def tiny(source, models, run, monkeypatch):
     monkeypatch.setattr(model_file, "PRETRAINED", models)
     if not model_file.names():
         flags = (f"--workdir={source}", f"--out={models}", "--images=8", "--command=make it")
-        flags += (f"--picture={models / 'picture.png'}",)
+        flags += (f"--picture={models.with_name('picture.png')}",)
         code, _, log = run(*flags, "--name=tiny", module=MODULE)
         assert code == 0, log
         assert "8 images differ by at most " in log
-        picture = np.asarray(Image.open(models / "picture.png"))
+        picture = np.asarray(Image.open(models.with_name("picture.png")))
         assert picture.shape == (6 * 130 + 2, 2 * (6 * 130 + 2) + 24, 3)
     return "tiny"
 

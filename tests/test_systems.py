@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 import wmgm_jax
 from tests.tiny import get_config
 from wmgm_jax import runs, systems, wavelets
+from wmgm_jax.config import registry
 from wmgm_jax.config.validation import validate
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.networks import inference
@@ -63,7 +64,10 @@ def recursion(process, variance, slope=0.0):
 
 
 def config_of(system, **changes):
+    """Of networks that predict the noise, as `GaussianNetwork` does."""
     config = get_config(system)
+    for section in registry.settings_of(system).score_sections:
+        config[section].prediction = "noise"
     config.update_from_flattened_dict(changes)
     return config
 
