@@ -76,7 +76,7 @@ def draws(run: runs.Run, params, low: jax.Array, k: int) -> np.ndarray:
 
 
 def bars(rows: list[dict]) -> Figure:
-    """The ratios by scale and band; the lines are 20% off."""
+    """The ratios by scale and band; the dotted lines are 20% off the right one."""
     figure = Figure(figsize=(5, 2.8), layout="constrained")
     axes = figure.subplots()
     labels = list(dict.fromkeys(f"{row['band']}, scale {row['scale']}" for row in rows))
@@ -86,7 +86,7 @@ def bars(rows: list[dict]) -> Figure:
     for level, style in ((0.8, ":"), (1.0, "-"), (1.2, ":")):
         axes.axhline(level, color="black", lw=0.8, ls=style)
     axes.set_xticks(np.arange(len(labels)) + 0.2, labels, rotation=30, ha="right")
-    axes.set_ylabel("variance over z / missing from the mean")
+    axes.set_ylabel("variance / missing")
     axes.legend()
     return figure
 

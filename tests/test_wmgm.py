@@ -16,10 +16,12 @@ from wmgm_jax.config.validation import validate
 from wmgm_jax.core.codec import IMAGES
 from wmgm_jax.core.devices import BATCH_AXIS
 from wmgm_jax.core.errors import UserError
+from wmgm_jax.losses.energy_score import energy_score
 from wmgm_jax.networks import PatchDiscriminator
 from wmgm_jax.runs import untrained
 from wmgm_jax.systems import scores
 from wmgm_jax.systems.interface import Batch, Sampling
+from wmgm_jax.systems.statistics import normalise_details
 from wmgm_jax.training import parallel
 from wmgm_jax.training import step as train_step
 from wmgm_jax.training.optimizer import make_optimizer
@@ -306,33 +308,36 @@ def test_operator_learning_refuses_bands_of_odd_sides():
         validate(tiny(**sizes, **{"msal.loss": "paper", "msal.learning": "operator"}))
 
 
-def test_relativistic_losses_of_a_step():
-    """Both losses from the formulas in their docstring, of the logits that D gives."""
-    config = tiny(**EVERY_PART, **{"msal.relativistic.energy_weight": 3.0})
-    system = systems.build(config)
-    losses, stage = system.msal.losses, system.stages["msal"]
-    params, batch_stats = stage.init(jax.random.key(0))
+def relativistic_step(**changes):
+    """(losses, parameters by objective, batch-norm averages, a batch) of a small WMGM."""
+    system = systems.build(tiny(**changes))
     images = IMAGES.to_unit_range(random_images(4))
     statistics = system.compute_statistics([images])
     batch = Batch(images, jax.random.split(jax.random.key(1), 4), statistics)
+    return system.msal.losses, *system.stages["msal"].init(jax.random.key(0)), batch
 
-    @functools.partial(jax.vmap, axis_name=BATCH_AXIS, in_axes=(None, 0))
-    def of_device(params, _):
+
+def on_a_device(function):
+    """Calls a function of no argument inside of the axis of the devices."""
+    results = jax.vmap(lambda _: function(), axis_name=BATCH_AXIS)(jnp.zeros(1))
+    return jax.tree.map(lambda x: x[0], results)
+
+
+def test_relativistic_losses_of_a_step():
+    """Both losses from the formulas in their docstring, of the logits that D gives."""
+    losses, params, batch_stats, batch = relativistic_step(
+        **EVERY_PART, **{"msal.relativistic.energy_weight": 3.0}
+    )
+
+    def of_device():
+        logits = []
+        for k, low, real, fake in losses.pairs(params, batch_stats, batch):
+            critic = losses.critic(params, low, batch, k)
+            logits.append((critic(real), critic(fake)))
         generator = losses.generator_loss(params, batch_stats, batch)
-        pairs = [(k, real, fake) for k, _, real, fake in losses.pairs(params, batch_stats, batch)]
-        critics = [
-            losses.critic(params, low, batch, k)
-            for k, (low, _) in system.msal.generator.pyramid(batch)
-        ]
-        logits = [
-            (critic(real), critic(fake))
-            for critic, (_, real, fake) in zip(critics, pairs, strict=True)
-        ]
         return generator, losses.discriminator_loss(params, batch_stats, batch), logits
 
-    (total, (terms, stats)), (d_total, _), logits = jax.tree.map(
-        lambda x: x[0], of_device(params, jnp.zeros(1))
-    )
+    (total, (terms, stats)), (d_total, _), logits = on_a_device(of_device)
     assert logits[0][0].shape == (4, 4, 4)  # [B, h, w] of 8x8 bands, two levels
     expected = sum(np.log1p(np.exp(np.float64(fake - real))).mean() for real, fake in logits)
     np.testing.assert_allclose(d_total, expected, rtol=1e-5)
@@ -361,19 +366,66 @@ def test_the_discriminator_sees_what_smooth_details_would_be():
         np.testing.assert_allclose(seen[..., :3], expected, rtol=1e-5)
 
 
-def test_lazy_penalties_have_the_weight_of_the_steps_between_them():
-    def penalty(every):
-        config = tiny(**{"msal.relativistic.penalty_every": every})
-        states, metrics = train_steps(config, "msal", 3)
-        return metrics, states
+def test_the_generator_is_judged_by_its_first_draw_against_the_truth(monkeypatch):
+    """With draws and a discriminator that are known."""
+    losses, params, batch_stats, batch = relativistic_step()
+    first, second = {}, {}
 
-    (metrics, states), (often, _) = penalty(2), penalty(1)
-    assert ["r1" in step for step in metrics] == [True, False, True]
-    assert all("r1" in step and "r2" in step for step in often)
-    assert moved(states[1].params["discriminator"], states[2].params["discriminator"])
-    config = tiny(**{"msal.relativistic.penalty_every": 2})
-    regularizer = systems.build(config).stages["msal"].regularizers["penalties"]
+    def draw(params, batch_stats, keys, low, statistics, k):
+        assert len(keys) == len(low) == 8
+        assert len(np.unique(jax.random.key_data(keys), axis=0)) == 8
+        np.testing.assert_array_equal(low[:4], low[4:])
+        shape = (4, *low.shape[1:3], 9)
+        first[k], second[k] = (jax.random.normal(jax.random.key(i + k), shape) for i in (10, 20))
+        return jnp.concatenate([first[k], second[k]]), {}
+
+    monkeypatch.setattr(losses.generator, "draw", draw)
+    monkeypatch.setattr(losses, "critic", lambda *args: lambda x: jnp.sum(x, axis=-1))
+    _, (terms, _) = losses.generator_loss(params, batch_stats, batch)
+    for k, (_, details) in losses.generator.pyramid(batch):
+        real = normalise_details(details, batch.statistics, k)
+        margin = np.sum(np.float64(real) - np.float64(first[k]), axis=-1)
+        np.testing.assert_allclose(
+            terms[f"adversarial/scale_{k}"], np.log1p(np.exp(margin)).mean(), rtol=1e-5
+        )
+        np.testing.assert_allclose(
+            terms[f"energy_score/scale_{k}"], energy_score(first[k], second[k], real, 4), rtol=1e-5
+        )
+        np.testing.assert_allclose(
+            terms[f"spread/scale_{k}"],
+            np.var([first[k], second[k]], axis=0, ddof=1).mean(),
+            rtol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_penalties_are_of_true_and_of_generated_details(every, monkeypatch):
+    """A discriminator that is |x|^2 / 2 a pixel has the gradient x. Lazy penalties count for the
+    steps between them."""
+    changes = {
+        "msal.relativistic.penalty_every": every,
+        "msal.relativistic.penalty_weight": 3.0,
+    }
+    losses, params, batch_stats, batch = relativistic_step(**changes)
+    monkeypatch.setattr(losses, "critic", lambda *args: lambda x: jnp.sum(x**2, axis=-1) / 2)
+    pairs = on_a_device(lambda: [pair[2:] for pair in losses.pairs(params, batch_stats, batch)])
+    total, (metrics, _) = on_a_device(lambda: losses.penalties(params, batch_stats, batch))
+    r1, r2 = (
+        sum(np.mean(np.sum(np.float64(pair[i]) ** 2, axis=-1)) / 2 for pair in pairs)
+        for i in (0, 1)
+    )
+    assert abs(r1 - r2) > 0.1 * r1
+    np.testing.assert_allclose(metrics["r1"], r1, rtol=1e-4)
+    np.testing.assert_allclose(metrics["r2"], r2, rtol=1e-4)
+    np.testing.assert_allclose(total, 3 * every * (r1 + r2), rtol=1e-4)
+
+
+def test_lazy_penalties_are_added_to_the_discriminator():
+    stage = systems.build(tiny(**{"msal.relativistic.penalty_every": 2})).stages["msal"]
+    regularizer = stage.regularizers["penalties"]
     assert (regularizer.objective, regularizer.every) == ("discriminator", 2)
+    _, metrics = train_steps(tiny(**{"msal.relativistic.penalty_every": 2}), "msal", 3)
+    assert ["r1" in step and "r2" in step for step in metrics] == [True, False, True]
 
 
 def test_the_discriminator_of_details_sees_how_large_they_are():

@@ -22,7 +22,6 @@ BEFORE: dict[str, Any] = {
     "score.loss": "paper",
     "details.loss": "paper",
     "msal.loss": "paper",
-    "evaluation.feature_network": "none",
 }
 
 # Settings of `msal` that are those of `msal.paper` since version 2.

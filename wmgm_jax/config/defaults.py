@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from wmgm_jax.config.registry import settings_of
+from wmgm_jax.config.sections import evaluation
 
 
 def base(system: str = "wmgm") -> ConfigDict:
@@ -64,20 +65,7 @@ def base(system: str = "wmgm") -> ConfigDict:
                 "batch_size": 64,  # over all devices
                 "dtype": "",  # of the networks, "float32" or "bfloat16"; empty for train.dtype
             },
-            "evaluation": {
-                "num_images": 1024,  # to draw
-                "reference_images": 50_000,  # at most this many validation images
-                "training_images": 10_000,  # at most this many, as a floor and to find copies
-                "inception_weights": "",  # a file; empty to download; "none" for no FID and its kin
-                # A file of learned features; empty to train them on the training images, "none"
-                # for none.
-                "feature_network": "",
-                "feature_steps": 600,  # of their training
-                "grid_images": 64,
-                "every": 5_000,  # steps from one measurement in training to the next
-                "every_images": 256,
-                "best_measure": "sliced_wasserstein",  # or "spectrum_error": which to keep in best/
-            },
+            "evaluation": evaluation(),
         }
     )
     config.update_from_flattened_dict(settings.own_defaults)

@@ -36,3 +36,20 @@ def score(multipliers: tuple[int, ...], attention_levels: tuple[int, ...]) -> di
             "dropout": 0.0,
         },
     }
+
+
+def evaluation() -> dict[str, Any]:
+    """What is measured, of how many images, and when."""
+    return {
+        "num_images": 1024,  # to draw
+        "reference_images": 50_000,  # at most this many validation images
+        "training_images": 10_000,  # at most this many, as a floor and to find copies
+        "inception_weights": "",  # a file; empty to download; "none" for no FID and its kin
+        # A file of learned features; empty to train them on the training images, "none" for none.
+        "feature_network": "",
+        "feature_steps": 600,  # of their training
+        "grid_images": 64,
+        "every": 5_000,  # steps from one measurement in training to the next
+        "every_images": 256,
+        "best_measure": "sliced_wasserstein",  # or "spectrum_error": which to keep in best/
+    }

@@ -11,6 +11,7 @@ discriminator. Standard learning uses a plain U-Net, operator learning a Fourier
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -156,7 +157,9 @@ class DetailGenerator:
 
     # --- scales ----------------------------------------------------------------------------------
 
-    def shared_or_by_scale(self, init_network, key: jax.Array) -> Params:
+    def shared_or_by_scale(
+        self, init_network: Callable[[jax.Array], Params], key: jax.Array
+    ) -> Params:
         """Parameters of a network: those that all scales share, or each scale's own."""
         if self._is_shared:
             return init_network(key)

@@ -7,8 +7,8 @@ g and g' are two draws of G for one x_L^k. D sees the normalised details, with x
 the details that a smooth interpolation of x_L^k would have. By these it can tell whether details
 continue from one Haar cell to the next. Beside the range of x_L^k, such a step is too small to see.
 Eq. 21 is ruled by its mean square, which is least for the mean of all details that x_L^k allows:
-too smooth. The energy score ES is least for their distribution, so that it keeps the right spread
-while it anchors the mean; D sees the structure that patches of a band by itself do not show.
+too smooth. The energy score ES is least for their distribution, so that it asks for spread, too.
+D sees the structure that patches of a band by itself do not show.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""The network of the learned features: from images to a few hundred features.
+"""The network of the learned features: from images to 80 features.
 
 Four residual stages, each at half the resolution of the stage before. The features are the spatial
 means of a few linear combinations of the channels of each stage. Early stages see texture, late

@@ -84,7 +84,11 @@ def sizes(shape: tuple[int, int, int], augment: str) -> dict[str, int]:
 def loss(
     params: Any, model: Heads, images: jax.Array, key: jax.Array, augment: str
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The loss of a batch, and its parts, which are 1 for a network that knows nothing.
+    """The loss of a batch, and its parts, each in about the unit of a guess.
+
+    A network that knows nothing but how often each label comes has 1 for `pasted` and
+    `contrastive`, 0.96 for `quarters`, 1.1 for `strengths`, and for `turn` 0.67 with four classes
+    and 0.96 with eight.
 
     Args:
         params: of `model`.
