@@ -33,7 +33,6 @@ def get_config() -> ConfigDict:
 
     config.msal.num_steps = 3000
     config.msal.batch_size = 8
-    config.msal.ema_decay = 0.999
     for objective in ("generator_optimizer", "discriminator_optimizer"):
         config.msal.relativistic[objective].learning_rate = 1e-3
         config.msal.relativistic[objective].decay = "cosine"
@@ -49,6 +48,9 @@ def get_config() -> ConfigDict:
     config.msal.unet.depth = 4
     config.msal.fno.modes = (8, 8)
     config.msal.fno.channels = 64
+
+    # At 16x16, further steps are cheap. With 6, the Fréchet distance is 1.5 times as large.
+    config.sampling.num_steps = 12
 
     config.train.log_every = 50
     config.train.preview_every = 500

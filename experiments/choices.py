@@ -39,14 +39,22 @@ CHOICES = {
         *(
             {
                 "msal.loss": "relativistic",
+                "msal.ema_decay": ema_decay,
                 "msal.relativistic.energy_weight": energy_weight,
-                "msal.relativistic.penalty_weight": penalty_weight,
+                "msal.relativistic.spread_weight": spread_weight,
             }
-            for energy_weight, penalty_weight in [(0.5, 5.0), (0.5, 1.0), (0.0, 5.0), (2.0, 5.0)]
+            for ema_decay, energy_weight, spread_weight in [
+                (0.99, 2.0, 2.0),
+                (0.999, 2.0, 2.0),
+                (0.99, 0.5, 0.0),
+                (0.99, 2.0, 0.0),
+                (0.99, 0.0, 0.0),
+            ]
         ),
         *(
             {
                 "msal.loss": "paper",
+                "msal.ema_decay": 0.999,
                 "msal.paper.loss_domain": domain,
                 "msal.paper.lipschitz": lipschitz,
                 "msal.generator.norm": norm,

@@ -57,10 +57,13 @@ class Contender(NamedTuple):
     choice: Mapping[str, object] = MappingProxyType({})
 
 
+# The details as the paper trains them.
+PAPER_DETAILS = MappingProxyType(
+    {"msal.loss": "paper", "msal.ema_decay": 0.999, "msal.generator.norm": "batch"}
+)
+
 CONTENDERS = {name: Contender(label, name) for name, label in NAMES.items() if name != "wmgm"} | {
-    "wmgm_paper": Contender(
-        "WMGM (paper)", "wmgm", {"msal.loss": "paper", "msal.generator.norm": "batch"}
-    ),
+    "wmgm_paper": Contender("WMGM (paper)", "wmgm", PAPER_DETAILS),
     "wmgm": Contender("WMGM", "wmgm"),
 }
 

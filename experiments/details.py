@@ -5,8 +5,8 @@
 Draws the details of true low bands many times. Where the draws of x_H given x_L have the right
 distribution, their variance is what their mean leaves over: E |x_H - E G|^2 = Var G. Less variance
 is a generator that ignores its noise, more is one that adds noise of its own. Compares both, for
-training and for validation images, with normalised bands of true low bands at every scale. Writes a
-table (CSV, Markdown) and a figure into --out.
+training and for validation images, augmented as in training, with normalised bands of true low
+bands at every scale. Writes a table (CSV, Markdown) and a figure into --out.
 """
 
 from pathlib import Path
@@ -50,7 +50,14 @@ def main() -> None:
 
 def spreads(run: runs.Run, params, source: data.Source) -> dict[int, dict[str, dict[str, float]]]:
     """By scale and band, in variances of the band over the training set."""
-    images = source.codec.to_unit_range(data.spread(source, _NUM_IMAGES.value))
+    images = data.batch_at(
+        source,
+        seed=0,
+        step=0,
+        batch_size=min(_NUM_IMAGES.value, len(source)),
+        augment=run.config.data.augment,
+    )
+    images = source.codec.to_unit_range(images)
     pyramid = wavelets.pyramid(images, run.config.wavelet.levels)
     return {
         k: spread_by_band(

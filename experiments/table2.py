@@ -63,8 +63,7 @@ def main() -> None:
             "wmgm",
             {
                 "stages": "msal",
-                "msal.loss": "paper",
-                "msal.generator.norm": "batch",
+                **comparison.PAPER_DETAILS,
                 "msal.learning": learning,
                 "msal.shared": shared,
             },

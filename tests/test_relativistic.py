@@ -8,6 +8,7 @@ import scipy
 
 from wmgm_jax.losses import relativistic
 from wmgm_jax.losses.energy_score import energy_score
+from wmgm_jax.losses.spread import spread_error
 
 
 def test_losses_are_cross_entropies_of_pairs():
@@ -88,3 +89,29 @@ def test_energy_score_has_gradients_where_draws_are_equal():
     x = jnp.zeros((1, 4, 4, 3))
     gradient = jax.grad(lambda g: energy_score(g, g, x, patch=2))(x)
     assert np.isfinite(gradient).all()
+
+
+def test_spread_error_of_gaussians():
+    """Of draws of variance V whose mean misses M by its bias and by the variance of the truth."""
+    first, second, true = jax.random.normal(jax.random.key(0), (3, 2, 400, 500, 1))
+
+    def error(bias, spread):
+        return float(spread_error(bias + spread * first, bias + spread * second, true))
+
+    for bias, spread in [(0.0, 1.0), (0.0, 0.5), (0.5, 1.0), (0.0, 1.5), (2.0, 0.0)]:
+        # M + V / 2 is compared with 3 / 2 V.
+        expected = ((spread**2 - (1 + bias**2)) / 1.5) ** 2
+        assert error(bias, spread) == pytest.approx(expected, rel=0.03, abs=1e-4)
+
+
+def test_spread_error_pulls_at_the_spread_alone():
+    """Its gradient is that of V, and nothing of the mean of the draws."""
+    first, second, true = np.random.default_rng(0).standard_normal((3, 2, 3, 4, 2))
+    arrays = [jnp.float32(x) for x in (first, second, true)]
+    of_first, of_second = jax.grad(spread_error, argnums=(0, 1))(*arrays)
+    variance = ((first - second) ** 2).mean((1, 2), keepdims=True) / 2
+    missed = ((true - (first + second) / 2) ** 2).mean((1, 2), keepdims=True)
+    # Means over 4 of image and channel, and over 12 pixels.
+    expected = 2 * (variance - missed / 1.5) / 4 * (first - second) / 12
+    np.testing.assert_allclose(of_first, expected, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(of_second, -expected, rtol=1e-4, atol=1e-7)

@@ -326,7 +326,8 @@ def on_a_device(function):
 def test_relativistic_losses_of_a_step():
     """Both losses from the formulas in their docstring, of the logits that D gives."""
     losses, params, batch_stats, batch = relativistic_step(
-        **EVERY_PART, **{"msal.relativistic.energy_weight": 3.0}
+        **EVERY_PART,
+        **{"msal.relativistic.energy_weight": 3.0, "msal.relativistic.spread_weight": 5.0},
     )
 
     def of_device():
@@ -342,8 +343,11 @@ def test_relativistic_losses_of_a_step():
     expected = sum(np.log1p(np.exp(np.float64(fake - real))).mean() for real, fake in logits)
     np.testing.assert_allclose(d_total, expected, rtol=1e-5)
     expected = sum(
-        terms[f"adversarial/scale_{k}"] + 3 * terms[f"energy_score/scale_{k}"] for k in (1, 2)
+        weight * terms[f"{name}/scale_{k}"]
+        for name, weight in {"adversarial": 1, "energy_score": 3, "spread_error": 5}.items()
+        for k in (1, 2)
     )
+    assert min(terms[f"spread_error/scale_{k}"] for k in (1, 2)) > 1e-3
     np.testing.assert_allclose(total, expected, rtol=1e-5)
     assert set(stats) == {"scale_1", "scale_2"}
 

@@ -22,6 +22,7 @@ BEFORE: dict[str, Any] = {
     "score.loss": "paper",
     "details.loss": "paper",
     "msal.loss": "paper",
+    "msal.relativistic.spread_weight": 0.0,
 }
 
 # Settings of `msal` that are those of `msal.paper` since version 2.

@@ -19,11 +19,13 @@ def _msal() -> dict[str, Any]:
         "num_steps": 6_000,
         "batch_size": 128,
         "accumulate": 1,
-        "ema_decay": 0.999,
+        # Longer averages of the adversaries' oscillations blur the details.
+        "ema_decay": 0.99,
         "loss": "relativistic",  # "relativistic", "paper": which of the two sections below
         "relativistic": {
-            "energy_weight": 0.5,  # lambda
+            "energy_weight": 2.0,  # lambda
             "patch": 4,  # side of the energy score's patches
+            "spread_weight": 2.0,  # mu
             "penalty_weight": 5.0,  # gamma
             "penalty_every": 4,
             "generator_optimizer": optimizer(2e-4, weight_decay=0.0, b1=0.0, b2=0.99),
@@ -117,6 +119,7 @@ register_settings(
             "ssim_weight",
             "adversarial_weight",
             "energy_weight",
+            "spread_weight",
             "penalty_weight",
         ),
         check=_check,

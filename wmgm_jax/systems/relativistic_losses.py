@@ -1,6 +1,6 @@
 """The losses that the details are trained with by default: `msal.loss = "relativistic"`.
 
-    L_G = sum over k of   softplus(D(x_H^k) - D(g)) + lambda ES(g, g'; x_H^k)
+    L_G = sum over k of   softplus(D(x_H^k) - D(g)) + lambda ES(g, g'; x_H^k) + mu (V - M)^2
     L_D = sum over k of   softplus(D(g) - D(x_H^k)) + gamma / 2 (|grad D(x_H^k)|^2 + |grad D(g)|^2)
 
 g and g' are two draws of G for one x_L^k. D sees the normalised details, with x_L^k beside them and
@@ -8,7 +8,8 @@ the details that a smooth interpolation of x_L^k would have. By these it can tel
 continue from one Haar cell to the next. Beside the range of x_L^k, such a step is too small to see.
 Eq. 21 is ruled by its mean square, which is least for the mean of all details that x_L^k allows:
 too smooth. The energy score ES is least for their distribution, so that it asks for spread, too.
-D sees the structure that patches of a band by itself do not show.
+(V - M)^2 holds the variance of the draws at what their mean misses, also where details are rare and
+strong. D sees the structure that patches of a band by itself do not show.
 """
 
 import jax
@@ -19,6 +20,7 @@ from wmgm_jax import wavelets
 from wmgm_jax.core.random import fold_in
 from wmgm_jax.losses import relativistic
 from wmgm_jax.losses.energy_score import energy_score
+from wmgm_jax.losses.spread import spread_error
 from wmgm_jax.networks import PatchDiscriminator
 from wmgm_jax.networks.apply import apply_fn
 from wmgm_jax.networks.unet_parts import upsample_bilinear
@@ -58,7 +60,7 @@ class RelativisticLosses:
 
     def generator_loss(self, params, batch_stats, batch: Batch):
         """L_G."""
-        total, metrics, updated = 0.0, {}, {}
+        settings, total, metrics, updated = self.settings, 0.0, {}, {}
         for k, (low, details) in self.generator.pyramid(batch):
             real = normalise_details(details, batch.statistics, k)
             keys = jnp.concatenate(
@@ -72,9 +74,14 @@ class RelativisticLosses:
             critic = self.critic(params, low, batch, k)
             terms = {
                 "adversarial": relativistic.generator_loss(critic(first), critic(real)),
-                "energy_score": energy_score(first, second, real, self.settings.patch),
+                "energy_score": energy_score(first, second, real, settings.patch),
+                "spread_error": spread_error(first, second, real),
             }
-            total += terms["adversarial"] + self.settings.energy_weight * terms["energy_score"]
+            total += (
+                terms["adversarial"]
+                + settings.energy_weight * terms["energy_score"]
+                + settings.spread_weight * terms["spread_error"]
+            )
             terms["spread"] = jnp.mean((first - second) ** 2) / 2
             metrics |= {f"{name}/{scale_name(k)}": value for name, value in terms.items()}
         return total, ({"generator_loss": total, **metrics}, updated)
