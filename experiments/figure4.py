@@ -13,7 +13,6 @@ dashed line is what as many training images measure.
 Writes a table (CSV, Markdown) and a figure into --out.
 """
 
-import csv
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ from wmgm_jax.evaluation.inception.load import load_inception
 from wmgm_jax.evaluation.report.figures import write_figure
 from wmgm_jax.evaluation.report.headlines import HEADLINES
 from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, PURPLE, VERMILION
-from wmgm_jax.evaluation.report.tables import headlines, write_table
+from wmgm_jax.evaluation.report.tables import headlines, read_table, write_table
 
 STEPS = ["4", "6", "8", "16", "32", "64", "96", "192"]
 FLOOR = "training images"
@@ -82,7 +81,7 @@ _OUT = flags.DEFINE_string("out", "experiments/results/figure4", "Folder of the 
 def main() -> None:
     comparison.stop_in_time()
     path = Path(_OUT.value) / comparison.SCALE.value
-    rows = known(path.with_suffix(".csv"))
+    rows = read_table(path, texts=("system", "sampler", "trained"))
     given = comparison.given_config("wmgm")
     inception = load_inception(given.evaluation.inception_weights, given.data.cache_dir)
     for key, config in comparison.contenders(given).items():
@@ -131,23 +130,6 @@ def measured(
     learned = measuring.learned_network(run)
     measures = evaluate(sets, run.config.wavelet.levels, inception, cache, learned)["measures"]
     return headlines(measures)
-
-
-def known(path: Path) -> list[dict[str, object]]:
-    """The rows of a table that an earlier call wrote."""
-    if not path.exists():
-        return []
-    with path.open() as file:
-        return [
-            {key: _number(key, text) for key, text in row.items() if text}
-            for row in csv.DictReader(file)
-        ]
-
-
-def _number(key: str, text: str) -> object:
-    if key in ("system", "sampler", "trained"):
-        return text
-    return int(text) if key in ("steps", "images") else float(text)
 
 
 def drawn(model: runs.Model, sampler: str, steps: int) -> tuple[np.ndarray, float]:

@@ -8,9 +8,10 @@ memory. "WMGM (paper)" has the paper's own losses of the details.
       --images=2 --trials=3         # sizes and times alone, of networks that have learnt nothing
 
 Trains the systems on the images of --config, each in a folder of its own below --workdir, measures
-and times each, and does nothing again that an earlier call has done. At the scales "small" and
-"tiny" all get the same budget of training FLOPs; at "paper" the networks and steps of their papers
-for 128x128, whatever the size of the images. Sampling is timed after compiling, as the median of
+and times each, and does nothing again that an earlier call has done. The rows of systems that are
+not in --systems stay as they are. At the scales "small" and "tiny" all get the same budget of
+training FLOPs; at "paper" the networks and steps of their papers for 128x128, whatever the size of
+the images. Sampling is timed after compiling, as the median of
 --trials draws of --images images, each one program; peak memory is what XLA plans for it. Writes a
 table (CSV, Markdown) and a picture into --out, samples of a system in every row of it, and for each
 system a sheet of up to 1,024 uncurated samples, 32 in a row. The columns
@@ -24,13 +25,14 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
+from PIL import Image
 
 from experiments import comparison, measuring
 from wmgm_jax import cli
 from wmgm_jax.core.pictures import write_png
 from wmgm_jax.evaluation import Measures
 from wmgm_jax.evaluation.report.figures import rows_of_images, write_figure
-from wmgm_jax.evaluation.report.tables import headlines, write_table
+from wmgm_jax.evaluation.report.tables import headlines, read_table, write_table
 from wmgm_jax.runs import untrained
 
 PAPER = {
@@ -46,6 +48,9 @@ PAPER = {
     )
 }
 
+# Images of a system in the picture.
+_SHOWN = 10
+
 cli.define_config("configs/colon_ihc.py")
 flags.adopt_module_key_flags(comparison)
 flags.adopt_module_key_flags(measuring)
@@ -55,25 +60,54 @@ _OUT = flags.DEFINE_string("out", "experiments/results/table1", "Folder of the r
 
 def main() -> None:
     comparison.stop_in_time()
-    out, rows, pictures = Path(_OUT.value), [], {}
     given = comparison.given_config("wmgm")
-    table = comparison.SCALE.value + ("_untrained" if _UNTRAINED.value else "")
+    table = Path(_OUT.value) / (comparison.SCALE.value + ("_untrained" if _UNTRAINED.value else ""))
+    texts = ("system", "paper: parameters")
+    rows = {str(known["system"]): known for known in read_table(table, texts)}
+    image_size = (0, 0)
     for name, config in comparison.contenders(given).items():
+        image_size = tuple(config.data.image_size)
         label = comparison.CONTENDERS[name].label
         if _UNTRAINED.value:
             model, measures = untrained.model(config), {}
-            cost, images = measuring.timed(model)
+            cost, _ = measuring.timed(model)
         else:
             run = comparison.trained(config, name)
             model = measuring.trained_model(run)
             measures = measuring.evaluated(model, run)
-            cost, images = measuring.timed_once(model, run.workdir / "timing")
-            write_png(out / f"{table}_{name}.png", sheet(run.workdir / "samples"))
-        rows.append(row(label, config, measures, cost))
-        pictures[label] = images
-    write_table(out / table, rows)
+            cost, _ = measuring.timed_once(model, run.workdir / "timing")
+            write_png(sheet_path(table, name), sheet(run.workdir / "samples"))
+        rows[label] = row(label, config, measures, cost)
+        labels = [contender.label for contender in comparison.CONTENDERS.values()]
+        write_table(table, sorted(rows.values(), key=lambda row: labels.index(str(row["system"]))))
     if not _UNTRAINED.value:
-        write_figure(out / f"{table}.png", rows_of_images(pictures))
+        write_figure(table.with_suffix(".png"), rows_of_images(pictures(table, image_size)))
+
+
+def sheet_path(table: Path, name: str) -> Path:
+    """Of the sheet of a system, a key of `comparison.CONTENDERS`."""
+    return table.with_name(f"{table.name}_{name}.png")
+
+
+def pictures(table: Path, image_size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The first images of every sheet, uint8 `[at most 10, H, W, C]`, by the labels of the systems.
+
+    Args:
+        table: beside which the sheets are.
+        image_size: (H, W).
+    """
+    height, width = image_size
+    sheets = {
+        contender.label: np.asarray(Image.open(sheet_path(table, name)))
+        for name, contender in comparison.CONTENDERS.items()
+        if sheet_path(table, name).exists()
+    }
+    return {
+        label: x.reshape(x.shape[0] // height, height, x.shape[1] // width, width, -1)
+        .swapaxes(1, 2)
+        .reshape(-1, height, width, x.shape[2] if x.ndim == 3 else 1)[:_SHOWN]
+        for label, x in sheets.items()
+    }
 
 
 def sheet(samples: Path) -> np.ndarray:

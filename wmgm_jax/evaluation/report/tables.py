@@ -3,7 +3,7 @@
 import csv
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from wmgm_jax.core import files
@@ -27,6 +27,27 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     files.write_text(path.with_suffix(".csv"), text.getvalue())
     files.write_text(path.with_suffix(".md"), markdown(rows))
     _log.info("wrote %s", path.with_suffix(".md"))
+
+
+def read_table(path: Path, texts: Collection[str]) -> list[dict[str, object]]:
+    """The rows of a table that `write_table` wrote, without blanks; none where there is no table.
+
+    Args:
+        path: without a suffix.
+        texts: the columns whose values are no numbers.
+    """
+    path = path.with_suffix(".csv")
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return [
+            {key: text if key in texts else _number(text) for key, text in row.items() if text}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.isdecimal() else float(text)
 
 
 def headlines(measures: Measures) -> dict[str, object]:
