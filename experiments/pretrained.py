@@ -3,8 +3,9 @@
   python -m experiments.pretrained --workdir=runs/colon_ihc_long --name=colon_ihc \\
       --command="python -m wmgm_jax.main --config=configs/colon_ihc.py ..."
 
-Writes wmgm_jax/pretrained_models/NAME/ with config.json, model.npz, evaluation.json and README.md,
-all of them or nothing, and replaces the model that was there. Kernels are stored in float16. The
+Writes wmgm_jax/pretrained_models/NAME/ with config.json, model.npz, evaluation.json, README.md and
+the network of the learned features, all of them or nothing, and replaces the model that was there.
+Who trains on the same images then need not train that network. Kernels are stored in float16. The
 script draws images with the run's parameters and with the stored ones, from the same noise. It
 writes nothing if a grey level differs by more than --limit, or if the file is larger than
 --megabytes. The measures are those of the stored model.
@@ -27,6 +28,7 @@ from wmgm_jax import cli, runs, systems
 from wmgm_jax.core import files
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.core.pictures import enlarge, image_grid, write_png
+from wmgm_jax.evaluation.learned.load import load
 from wmgm_jax.evaluation.report.headlines import summary
 from wmgm_jax.evaluation.trained import evaluate_model
 from wmgm_jax.runs import model_file
@@ -71,6 +73,7 @@ def main() -> None:
         difference = _difference(model, wmgm_jax.load(new))
         measured = _evaluation(new, source.resolve().name, Path(temporary) / "evaluation")
         shutil.copy(measured, new / "evaluation.json")
+        _copy_feature_network(config, new)
         text = _readme(model, source, megabytes, difference, measured)
         files.write_text(new / "README.md", text)
         if folder.exists():
@@ -151,6 +154,20 @@ def _evaluation(folder: Path, title: str, outputs: Path) -> Path:
     train, valid = runs.open_sources(model.config)
     evaluate_model(model, Path(title), train, valid, folder=outputs)
     return outputs / "evaluation.json"
+
+
+def _copy_feature_network(config: ConfigDict, folder: Path) -> None:
+    """Copies the network that the evaluation of a config takes its features from."""
+    train, _ = runs.open_sources(config)
+    settings = config.evaluation
+    network = load(
+        train,
+        settings.feature_network,
+        num_steps=settings.feature_steps,
+        augment=config.data.augment,
+    )
+    if network is not None and network.path is not None:
+        shutil.copy(network.path, folder)
 
 
 def _readme(

@@ -12,12 +12,13 @@ from test_initial import STEP, save_trained
 from test_main import fails
 
 import wmgm_jax
-from configs import colon_ihc_demo
+from configs import colon_ihc, colon_ihc_demo
 from tests import commands
 from tests.tiny import get_config
 from wmgm_jax import runs, systems
 from wmgm_jax.config import compatibility
 from wmgm_jax.core.errors import UserError
+from wmgm_jax.evaluation.learned.load import load
 from wmgm_jax.runs import model_file
 
 MODULE = "experiments.pretrained"
@@ -66,13 +67,31 @@ def test_the_model_in_the_package():
     assert {leaf.dtype for leaf in jax.tree.leaves(model.params)} == {np.dtype(np.float32)}
     folder = model_file.PRETRAINED / "colon_ihc"
     files = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert set(files) == {"config.json", "model.npz", "evaluation.json", "README.md"}
+    (network,) = (name for name in files if name.startswith("feature_network_"))
+    assert files.keys() == {"config.json", "model.npz", "evaluation.json", "README.md", network}
     assert sum(files.values()) < 10e6
     evaluation = json.loads((folder / "evaluation.json").read_text())
     assert evaluation["step"] == model.step
     assert "python -m wmgm_jax.main" in (folder / "README.md").read_text()
     # The config is one that this version wrote or can read.
     assert compatibility.from_json(json.loads((folder / "config.json").read_text()))
+
+
+def test_the_feature_network_in_the_package(monkeypatch, tmp_path):
+    """The evaluation of the embedded images finds it: it trains none and writes none."""
+    monkeypatch.setattr("wmgm_jax.evaluation.learned.training.train", None)
+    config = colon_ihc.get_config()
+    run = runs.open_run(config, tmp_path / "run")
+    network = load(
+        run.train,
+        cache_dir=str(tmp_path / "cache"),
+        num_steps=config.evaluation.feature_steps,
+        augment=config.data.augment,
+    )
+    assert network.path.parent == model_file.PRETRAINED / "colon_ihc"
+    evaluation = json.loads((network.path.parent / "evaluation.json").read_text())
+    assert evaluation["method"]["feature_network"] == {"sha256": network.sha256}
+    assert not list(tmp_path.glob("cache/*"))
 
 
 def test_the_demo_starts_from_the_model_in_the_package(tmp_path):

@@ -49,9 +49,7 @@ def evaluate(
             "units": sets.codec.units(),
             "features": PREPROCESSING if inception is not None else None,
             "weights_sha256": inception.sha256 if inception is not None else None,
-            "feature_network": None
-            if learned is None
-            else {"sha256": learned.sha256, "path": str(learned.path)},
+            "feature_network": None if learned is None else {"sha256": learned.sha256},
         },
         "versions": {
             "python": platform.python_version(),

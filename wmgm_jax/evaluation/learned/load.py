@@ -1,4 +1,7 @@
-"""The learned features of a training set: trained once, then read from the cache."""
+"""The learned features of a training set: trained once, then read from the cache.
+
+Those of the embedded images come with the pretrained models.
+"""
 
 import hashlib
 import json
@@ -17,6 +20,7 @@ from wmgm_jax.evaluation.features import FeatureNetwork
 from wmgm_jax.evaluation.learned import training, weights
 from wmgm_jax.evaluation.learned.network import Backbone
 from wmgm_jax.networks.apply import apply_fn
+from wmgm_jax.runs import model_file
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +29,7 @@ NUM_STEPS = 600
 # The network is trained on at most so many images, spread over the training set.
 IMAGES_AT_MOST = 10_000
 
-_VERSION = 1  # Raise it whenever the same images would give another network.
+_VERSION = 2  # Raise it whenever the same images would give another network.
 _BATCH_SIZE = 64
 
 
@@ -53,8 +57,8 @@ def load(
 
     Args:
         images: the training images; uint8, of any size, with 1 or 3 channels.
-        path: of a file that an earlier call wrote; "" to train, or to read from the cache what was
-            trained on the same images; "none" for no network.
+        path: of a file that an earlier call wrote; "" to train, or to read from the package or from
+            the cache what was trained on the same images; "none" for no network.
         cache_dir: the folder of the trained networks; "" for the user's cache folder.
         num_steps: the length of the training.
         augment: the `data.augment` of the run. Its symmetries are no damage.
@@ -77,13 +81,18 @@ def load(
         "num_steps": num_steps,
         "augment": augment,
     }
-    file = files.cache_folder(cache_dir) / f"feature_network_{_digest(images, settings)}.npz"
+    name = f"feature_network_{_digest(images, settings)}.npz"
+    for packaged in model_file.PRETRAINED.glob(f"*/{name}"):
+        return _network(packaged, *weights.read(packaged, images.image_shape))
+    file = files.cache_folder(cache_dir) / name
     if file.exists():
         try:
             return _network(file, *weights.read(file, images.image_shape))
         except UserError as error:
             _log.warning("training the feature network again: %s", error)
-    params = training.train(images, num_steps, augment)
+    # As the file will hold them, which is half as large.
+    tree = model_file.in_half_precision({"params": training.train(images, num_steps, augment)})
+    params = tree["params"]
     weights.save(file, params, _deviation(params, images), settings)
     return _network(file, *weights.read(file, images.image_shape))
 

@@ -1,7 +1,7 @@
 """The file of the learned network: one `.npz` that others can use.
 
-It holds the parameters, the standard deviation of each feature over the training images, and the
-settings of the training.
+It holds the parameters, kernels in float16, the standard deviation of each feature over the
+training images, and the settings of the training.
 """
 
 import hashlib
@@ -62,6 +62,7 @@ def read(path: Path, shape: tuple[int, int, int]) -> tuple[dict[str, Any], str]:
         deviation = arrays.pop("deviation")
         params = {name.removeprefix(_PREFIX): x for name, x in arrays.items()}
         _check(params, deviation, trained_on)
+        params = {name: x.astype(np.float32) for name, x in params.items()}
     except Exception as error:  # Damaged files make NumPy raise almost anything.
         raise UserError(
             f"{str(path)!r} has no feature network ({one_line(error)}): name the "
@@ -85,7 +86,7 @@ def _check(params: dict[str, np.ndarray], deviation: np.ndarray, shape: tuple[in
     if odd := sorted(shapes.keys() ^ params.keys()):
         raise ValueError(f"it has {'no' if odd[0] in shapes else 'an unknown'} {odd[0]!r}")
     for name, x in params.items():
-        if x.shape != shapes[name] or x.dtype != np.float32:
-            raise ValueError(f"{name!r} is {x.dtype} {x.shape} rather than float32 {shapes[name]}")
+        if x.shape != shapes[name] or x.dtype not in (np.float16, np.float32):
+            raise ValueError(f"{name!r} is {x.dtype} {x.shape} rather than a float {shapes[name]}")
     if deviation.ndim != 1 or not np.all(deviation > 0):
         raise ValueError("the standard deviations are not positive numbers")
