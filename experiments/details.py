@@ -92,6 +92,8 @@ def bars(rows: list[dict]) -> Figure:
         axes.bar(np.arange(len(labels)) + 0.4 * i, ratios, 0.4, color=colour, label=split)
     for level, style in ((0.8, ":"), (1.0, "-"), (1.2, ":")):
         axes.axhline(level, color="black", lw=0.8, ls=style)
+    # Room for the legend.
+    axes.set_ylim(top=1.25 * max(1.2, *(row["ratio"] for row in rows)))
     axes.set_xticks(np.arange(len(labels)) + 0.2, labels, rotation=30, ha="right")
     axes.set_ylabel("variance / missing")
     axes.legend()

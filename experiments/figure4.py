@@ -33,6 +33,7 @@ from wmgm_jax.diffusion.samplers import SAMPLERS
 from wmgm_jax.evaluation import ImageSets, evaluate
 from wmgm_jax.evaluation.features import FeatureNetwork
 from wmgm_jax.evaluation.inception.load import load_inception
+from wmgm_jax.evaluation.learned.load import load_of_config
 from wmgm_jax.evaluation.report.figures import write_figure
 from wmgm_jax.evaluation.report.headlines import HEADLINES
 from wmgm_jax.evaluation.report.plots import BLUE, GREEN, ORANGE, PURPLE, VERMILION
@@ -127,7 +128,7 @@ def measured(
     """The measures that a table shows, by their labels, against the run's validation images."""
     sets = ImageSets(images, data.subset(run.valid, run.config.evaluation.reference_images))
     cache = files.cache_folder(run.config.data.cache_dir)
-    learned = measuring.learned_network(run)
+    learned = load_of_config(run.config, run.train)
     measures = evaluate(sets, run.config.wavelet.levels, inception, cache, learned)["measures"]
     return headlines(measures)
 

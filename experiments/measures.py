@@ -29,7 +29,7 @@ from wmgm_jax import cli, data, runs
 from wmgm_jax.core import files
 from wmgm_jax.evaluation import ImageSets, evaluate
 from wmgm_jax.evaluation.inception.load import load_inception
-from wmgm_jax.evaluation.learned.load import load
+from wmgm_jax.evaluation.learned.load import load_of_config
 from wmgm_jax.evaluation.report.figures import write_figure
 from wmgm_jax.evaluation.report.tables import write_table
 
@@ -56,13 +56,7 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(len(train))[: 2 * _NUM_IMAGES.value]
     first, second = (train.take(np.sort(half)) for half in np.array_split(order, 2))
     inception = load_inception(config.evaluation.inception_weights, config.data.cache_dir)
-    learned = load(
-        train,
-        config.evaluation.feature_network,
-        config.data.cache_dir,
-        num_steps=config.evaluation.feature_steps,
-        augment=config.data.augment,
-    )
+    learned = load_of_config(config, train)
     rows = []
     for kind, strength, images in distorted(second):
         sets = ImageSets(data.from_array(images), data.from_array(first))

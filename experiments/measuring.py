@@ -14,13 +14,14 @@ import wmgm_jax
 from wmgm_jax import runs
 from wmgm_jax.core import files
 from wmgm_jax.evaluation import Measures
-from wmgm_jax.evaluation.features import KEPT, FeatureNetwork
+from wmgm_jax.evaluation.features import KEPT
 from wmgm_jax.evaluation.inception.load import load_inception
-from wmgm_jax.evaluation.learned.load import load
+from wmgm_jax.evaluation.learned.load import load_of_config
 from wmgm_jax.evaluation.trained import evaluate_model
 from wmgm_jax.systems import cost
 
-_SHOWN = 10
+# Images of a system in a picture.
+SHOWN = 10
 
 _IMAGES = flags.DEFINE_integer("images", 100, "Images in a timed draw.", lower_bound=1)
 _TRIALS = flags.DEFINE_integer("trials", 10, "Timed draws.", lower_bound=1)
@@ -42,20 +43,6 @@ def trained_model(run: runs.Run) -> runs.Model:
     return dataclasses.replace(wmgm_jax.load(run.workdir), config=run.config)
 
 
-def learned_network(run: runs.Run) -> FeatureNetwork | None:
-    """The network of the learned features of a run, from the cache if it was trained before."""
-    if not run.train.codec.is_image:
-        return None
-    settings = run.config.evaluation
-    return load(
-        run.train,
-        settings.feature_network,
-        run.config.data.cache_dir,
-        num_steps=settings.feature_steps,
-        augment=run.config.data.augment,
-    )
-
-
 def evaluated(model: runs.Model, run: runs.Run) -> Measures:
     """The measures of the model's samples, or those that an earlier call has taken.
 
@@ -70,7 +57,7 @@ def evaluated(model: runs.Model, run: runs.Run) -> Measures:
         "training": min(settings.training_images, KEPT, len(run.train)),
     }
     inception = load_inception(settings.inception_weights, model.config.data.cache_dir)
-    learned = learned_network(run)
+    learned = load_of_config(run.config, run.train)
     sha256 = None if learned is None else learned.sha256
     wanted = (model.step, model.config.sampling.to_dict(), counts, sha256)
 
@@ -131,4 +118,4 @@ def timed(model: runs.Model) -> tuple[dict[str, float], np.ndarray]:
     }
     if count != 100:
         cost["s for 100 images, extrapolated"] = float(np.median(seconds)) * 100 / count
-    return cost, model.codec.sample_file(images[:_SHOWN])
+    return cost, model.codec.sample_file(images[:SHOWN])

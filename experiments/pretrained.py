@@ -28,7 +28,7 @@ from wmgm_jax import cli, runs, systems
 from wmgm_jax.core import files
 from wmgm_jax.core.errors import UserError
 from wmgm_jax.core.pictures import enlarge, image_grid, write_png
-from wmgm_jax.evaluation.learned.load import load
+from wmgm_jax.evaluation.learned.load import load_of_config
 from wmgm_jax.evaluation.report.headlines import summary
 from wmgm_jax.evaluation.trained import evaluate_model
 from wmgm_jax.runs import model_file
@@ -159,13 +159,7 @@ def _evaluation(folder: Path, title: str, outputs: Path) -> Path:
 def _copy_feature_network(config: ConfigDict, folder: Path) -> None:
     """Copies the network that the evaluation of a config takes its features from."""
     train, _ = runs.open_sources(config)
-    settings = config.evaluation
-    network = load(
-        train,
-        settings.feature_network,
-        num_steps=settings.feature_steps,
-        augment=config.data.augment,
-    )
+    network = load_of_config(config, train)
     if network is not None and network.path is not None:
         shutil.copy(network.path, folder)
 
@@ -188,6 +182,8 @@ def _readme(
         "```",
         command,
         "```",
+        "",
+        "Its last training, without what a model that it started from had been trained before:",
         "",
         "| stage | steps | batch | hours |",
         "| --- | --- | --- | --- |",

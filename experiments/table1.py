@@ -9,17 +9,18 @@ memory. "WMGM (paper)" has the paper's own losses of the details.
 
 Trains the systems on the images of --config, each in a folder of its own below --workdir, measures
 and times each, and does nothing again that an earlier call has done. The rows of systems that are
-not in --systems stay as they are. At the scales "small" and "tiny" all get the same budget of
-training FLOPs; at "paper" the networks and steps of their papers for 128x128, whatever the size of
-the images. Sampling is timed after compiling, as the median of
---trials draws of --images images, each one program; peak memory is what XLA plans for it. Writes a
-table (CSV, Markdown) and a picture into --out, samples of a system in every row of it, and for each
-system a sheet of up to 1,024 uncurated samples, 32 in a row. The columns
-"paper: ..." are those of the paper's Table 1, CelebA-HQ (5K) on an NVIDIA V100, for 100 images;
-WaveDiff is not in it.
+not in --systems stay as they are; the columns "training TFLOP" and "feature network" tell whether
+they can be compared. At the scales "small" and "tiny" all get the same budget of training FLOPs; at
+"paper" the networks and steps of their papers for 128x128, whatever the size of the images.
+Sampling is timed after compiling, as the median of --trials draws of --images images, each one
+program; peak memory is what XLA plans for it. Writes a table (CSV, Markdown) and a picture into
+--out, samples of a system in every row of it, and for each system a sheet of up to 1,024 uncurated
+samples, 32 in a row. The columns "paper: ..." are those of the paper's Table 1, CelebA-HQ (5K) on
+an NVIDIA V100, for 100 images; WaveDiff is not in it.
 """
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from experiments import comparison, measuring
-from wmgm_jax import cli
+from wmgm_jax import cli, runs
 from wmgm_jax.core.pictures import write_png
 from wmgm_jax.evaluation import Measures
+from wmgm_jax.evaluation.learned.load import load_of_config
 from wmgm_jax.evaluation.report.figures import rows_of_images, write_figure
 from wmgm_jax.evaluation.report.tables import headlines, read_table, write_table
 from wmgm_jax.runs import untrained
@@ -48,8 +50,7 @@ PAPER = {
     )
 }
 
-# Images of a system in the picture.
-_SHOWN = 10
+_TEXTS = ("system", "feature network", "paper: parameters")
 
 cli.define_config("configs/colon_ihc.py")
 flags.adopt_module_key_flags(comparison)
@@ -60,28 +61,31 @@ _OUT = flags.DEFINE_string("out", "experiments/results/table1", "Folder of the r
 
 def main() -> None:
     comparison.stop_in_time()
-    given = comparison.given_config("wmgm")
     table = Path(_OUT.value) / (comparison.SCALE.value + ("_untrained" if _UNTRAINED.value else ""))
-    texts = ("system", "paper: parameters")
-    rows = {str(known["system"]): known for known in read_table(table, texts)}
-    image_size = (0, 0)
-    for name, config in comparison.contenders(given).items():
-        image_size = tuple(config.data.image_size)
+    configs = comparison.contenders(comparison.given_config("wmgm"))
+    rows = {known["system"]: known for known in read_table(table, _TEXTS)}
+    for name, config in configs.items():
         label = comparison.CONTENDERS[name].label
         if _UNTRAINED.value:
-            model, measures = untrained.model(config), {}
-            cost, _ = measuring.timed(model)
+            cost, _ = measuring.timed(untrained.model(config))
+            rows[label] = row(label, config, cost)
         else:
             run = comparison.trained(config, name)
             model = measuring.trained_model(run)
             measures = measuring.evaluated(model, run)
             cost, _ = measuring.timed_once(model, run.workdir / "timing")
             write_png(sheet_path(table, name), sheet(run.workdir / "samples"))
-        rows[label] = row(label, config, measures, cost)
+            rows[label] = row(label, config, cost | quality(run, measures))
         labels = [contender.label for contender in comparison.CONTENDERS.values()]
-        write_table(table, sorted(rows.values(), key=lambda row: labels.index(str(row["system"]))))
+        write_table(table, [rows[label] for label in labels if label in rows])
     if not _UNTRAINED.value:
-        write_figure(table.with_suffix(".png"), rows_of_images(pictures(table, image_size)))
+        height, width = next(iter(configs.values())).data.image_size
+        pictures = {
+            contender.label: tiles(sheet_path(table, name), height, width)[: measuring.SHOWN]
+            for name, contender in comparison.CONTENDERS.items()
+            if sheet_path(table, name).exists()
+        }
+        write_figure(table.with_suffix(".png"), rows_of_images(pictures))
 
 
 def sheet_path(table: Path, name: str) -> Path:
@@ -89,25 +93,12 @@ def sheet_path(table: Path, name: str) -> Path:
     return table.with_name(f"{table.name}_{name}.png")
 
 
-def pictures(table: Path, image_size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """The first images of every sheet, uint8 `[at most 10, H, W, C]`, by the labels of the systems.
-
-    Args:
-        table: beside which the sheets are.
-        image_size: (H, W).
-    """
-    height, width = image_size
-    sheets = {
-        contender.label: np.asarray(Image.open(sheet_path(table, name)))
-        for name, contender in comparison.CONTENDERS.items()
-        if sheet_path(table, name).exists()
-    }
-    return {
-        label: x.reshape(x.shape[0] // height, height, x.shape[1] // width, width, -1)
-        .swapaxes(1, 2)
-        .reshape(-1, height, width, x.shape[2] if x.ndim == 3 else 1)[:_SHOWN]
-        for label, x in sheets.items()
-    }
+def tiles(path: Path, height: int, width: int) -> np.ndarray:
+    """The images of a sheet, row by row, uint8 `[N, H, W, C]`."""
+    picture = np.atleast_3d(np.asarray(Image.open(path)))
+    rows, columns = picture.shape[0] // height, picture.shape[1] // width
+    images = picture.reshape(rows, height, columns, width, -1).swapaxes(1, 2)
+    return images.reshape(rows * columns, height, width, -1)
 
 
 def sheet(samples: Path) -> np.ndarray:
@@ -125,17 +116,18 @@ def sheet(samples: Path) -> np.ndarray:
     return rows.swapaxes(1, 2).reshape(side * images.shape[1], side * images.shape[2], -1)
 
 
-def row(
-    label: str, config: ConfigDict, measures: Measures, cost: dict[str, float]
-) -> dict[str, object]:
+def quality(run: runs.Run, measures: Measures) -> dict[str, object]:
+    """The columns of a trained system: its measures, what took them, and its training."""
+    network = load_of_config(run.config, run.train)
     return {
-        "system": label,
-        **measuring.size(config),
-        **cost,
         **headlines(measures),
-        **({} if _UNTRAINED.value else comparison.training_cost(config)),
-        **PAPER.get(label, {}),
+        **({} if network is None else {"feature network": network.sha256[:8]}),
+        **comparison.training_cost(run.config),
     }
+
+
+def row(label: str, config: ConfigDict, columns: Mapping[str, object]) -> dict[str, object]:
+    return {"system": label, **measuring.size(config), **columns, **PAPER.get(label, {})}
 
 
 if __name__ == "__main__":

@@ -24,12 +24,13 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import comparison, measuring
+from experiments import comparison
 from wmgm_jax import cli, data, runs
 from wmgm_jax.core import files
 from wmgm_jax.evaluation import ImageSets, evaluate
 from wmgm_jax.evaluation.features import FeatureNetwork
 from wmgm_jax.evaluation.inception.load import load_inception
+from wmgm_jax.evaluation.learned.load import load_of_config
 from wmgm_jax.evaluation.reconstruction import rebuild, reconstruction_measures
 from wmgm_jax.evaluation.report.figures import rows_of_images, write_figure
 from wmgm_jax.evaluation.report.tables import headlines, write_table
@@ -112,7 +113,7 @@ def measured(
     """The measures that a table shows, by their labels."""
     sets = ImageSets(data.from_array(rebuilt), data.from_array(true))
     cache = files.cache_folder(run.config.data.cache_dir)
-    learned = measuring.learned_network(run)
+    learned = load_of_config(run.config, run.train)
     measures = evaluate(sets, run.config.wavelet.levels, inception, cache, learned)["measures"]
     measures |= reconstruction_measures(rebuilt, true, run.valid.codec)
     return headlines(measures)

@@ -154,6 +154,16 @@ def test_measures_notice_blur(run, tmp_path):
     assert (tmp_path / "measures.png").exists()
 
 
+def check_that_the_score_was_trained_once(workdir, log):
+    """The two WMGMs have one score network, and generators of their own."""
+    assert len(re.findall(r"score: compiled", log)) == 1
+    assert f"stage score is that of {workdir / 'wmgm'}" in log
+    stages = [wmgm_jax.load(workdir / name).params for name in ("wmgm", "wmgm_paper")]
+    jax.tree.map(np.testing.assert_array_equal, *(params["score"] for params in stages))
+    kernels = [jax.tree.leaves(params["generator"])[0] for params in stages]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0
+
+
 def test_systems_beside_each_other(run, tmp_path):
     flags = (TINY, f"--workdir={tmp_path / 'runs'}", f"--out={tmp_path}", "--scale=tiny")
     both = ("--systems=wavediff", "--systems=wmgm")
@@ -166,13 +176,7 @@ def test_systems_beside_each_other(run, tmp_path):
     assert [row["network calls"] for row in rows] == ["2", "4", "4"]
     assert [row["paper: parameters"] for row in rows] == ["", "89M", ""]
     assert [row["training TFLOP"] for row in rows] == ["2.0", "4.0", "4.0"]  # one a step
-    # The two WMGMs have one score network, which is trained once.
-    assert len(re.findall(r"score: compiled", log)) == 1
-    assert f"stage score is that of {tmp_path / 'runs' / 'wmgm'}" in log
-    stages = [wmgm_jax.load(tmp_path / "runs" / name).params for name in ("wmgm", "wmgm_paper")]
-    jax.tree.map(np.testing.assert_array_equal, *(params["score"] for params in stages))
-    kernels = [jax.tree.leaves(params["generator"])[0] for params in stages]
-    assert np.abs(kernels[0] - kernels[1]).max() > 0
+    check_that_the_score_was_trained_once(tmp_path / "runs", log)
     # Of eight samples four make a square of 2x2, the first of them in its upper left corner.
     sheet = np.asarray(Image.open(tmp_path / "tiny_wmgm.png"))
     assert sheet.shape == (32, 32, 3)
@@ -184,7 +188,11 @@ def test_systems_beside_each_other(run, tmp_path):
         )
         assert float(row["sliced Wasserstein distance"]) > 0
     assert [row["PSNR of rebuilt images (dB)"] == "" for row in rows] == [True, False, False]
-    assert Image.open(tmp_path / "tiny.png").size[0] > 4 * 128
+    # The picture has the tiles of the sheets, row by row.
+    picture = np.asarray(Image.open(tmp_path / "tiny.png"))[..., :3]
+    assert picture.shape[0] == 3 * 130 + 2
+    tile = picture[2 * 130 + 2 :, -(2 * 130) :][:128, :128]  # the third image of the last system
+    np.testing.assert_array_equal(tile, samples[2].repeat(8, axis=0).repeat(8, axis=1))
     # Nothing is measured or timed again, and the row of a system that is not named stays.
     code, _, log = run(*table, *both, module="tests.tiny_experiment")
     assert code == 0, log

@@ -104,6 +104,20 @@ def test_spread_error_of_gaussians():
         assert error(bias, spread) == pytest.approx(expected, rel=0.03, abs=1e-4)
 
 
+def test_spread_error_asks_for_more_than_the_energy_score_where_details_are_rare():
+    """The truth is nine times as strong in a tenth of the images, which the draws cannot know."""
+    first, second, true = jax.random.normal(jax.random.key(0), (3, 400, 16, 16, 1))
+    strength = jnp.where(jnp.arange(400) % 10 == 0, 9.1, 0.1) ** 0.5  # a mean square of 1
+    true = true * strength[:, None, None, None]
+
+    def best(loss):
+        spreads = np.linspace(0.1, 1.5, 29)
+        return spreads[np.argmin([loss(s * first, s * second, true) for s in spreads])]
+
+    assert best(lambda *draws: energy_score(*draws, patch=4)) < 0.5
+    assert best(spread_error) == pytest.approx(1.0, abs=0.06)
+
+
 def test_spread_error_pulls_at_the_spread_alone():
     """Its gradient is that of V, and nothing of the mean of the draws."""
     first, second, true = np.random.default_rng(0).standard_normal((3, 2, 3, 4, 2))

@@ -19,7 +19,7 @@ def _msal() -> dict[str, Any]:
         "num_steps": 6_000,
         "batch_size": 128,
         "accumulate": 1,
-        # Longer averages of the adversaries' oscillations blur the details.
+        # Longer averages blur: the adversaries do not settle.
         "ema_decay": 0.99,
         "loss": "relativistic",  # "relativistic", "paper": which of the two sections below
         "relativistic": {

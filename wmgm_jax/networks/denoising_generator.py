@@ -123,13 +123,7 @@ class DenoisingGenerator(nn.Module):
                 skips.append(h)
                 dropped.append(details)
 
-        first, last = block(widths[-1]), block(widths[-1])
-        if self.frequency_bottleneck:
-            h = self.attention(on_low_band(first, h))
-            h = on_low_band(last, last(h))
-        else:
-            h = last(self.attention(first(h)))
-
+        h = self.middle(block(widths[-1]), block(widths[-1]), h)
         for level, channels in reversed(list(enumerate(widths))):
             for _ in range(self.num_blocks + 1):
                 h = block(channels)(jnp.concatenate([h, skips.pop()], axis=-1))
@@ -138,10 +132,16 @@ class DenoisingGenerator(nn.Module):
             if level > 0:
                 h = up(h, dropped.pop())
 
-        h = nn.silu(group_norm(h.shape[-1], EPSILON, dtype=self.dtype)(h))
-        return Conv(self.out_channels, (3, 3), kernel_init=nn.initializers.zeros)(
-            h.astype(jnp.float32)
-        )
+        h = nn.silu(group_norm(h.shape[-1], EPSILON, dtype=self.dtype)(h)).astype(jnp.float32)
+        return Conv(self.out_channels, (3, 3), kernel_init=nn.initializers.zeros)(h)
+
+    def middle(self, first: Block, last: Block, h: jax.Array) -> jax.Array:
+        """The coarsest level, between the ways down and up, of h's shape."""
+        if not self.frequency_bottleneck:
+            return last(self.attention(first(h)))
+        h = self.attention(on_low_band(first, h))
+        # The release runs the second block twice.
+        return on_low_band(last, last(h))
 
     def embed(self, t: jax.Array) -> jax.Array:
         """The embedding of the time, `[B] -> [B, 4 channels]`."""

@@ -1,6 +1,6 @@
 """The losses that the details are trained with by default: `msal.loss = "relativistic"`.
 
-    L_G = sum over k of   softplus(D(x_H^k) - D(g)) + lambda ES(g, g'; x_H^k) + mu (V - M)^2
+    L_G = sum over k of   softplus(D(x_H^k) - D(g)) + lambda ES(g, g'; x_H^k) + mu S(g, g'; x_H^k)
     L_D = sum over k of   softplus(D(g) - D(x_H^k)) + gamma / 2 (|grad D(x_H^k)|^2 + |grad D(g)|^2)
 
 g and g' are two draws of G for one x_L^k. D sees the normalised details, with x_L^k beside them and
@@ -8,8 +8,8 @@ the details that a smooth interpolation of x_L^k would have. By these it can tel
 continue from one Haar cell to the next. Beside the range of x_L^k, such a step is too small to see.
 Eq. 21 is ruled by its mean square, which is least for the mean of all details that x_L^k allows:
 too smooth. The energy score ES is least for their distribution, so that it asks for spread, too.
-(V - M)^2 holds the variance of the draws at what their mean misses, also where details are rare and
-strong. D sees the structure that patches of a band by itself do not show.
+The spread error S is least where the variance of the draws is what their mean misses. D sees the
+structure that patches of a band by itself do not show.
 """
 
 import jax

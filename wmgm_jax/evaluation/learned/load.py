@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from wmgm_jax import data
 from wmgm_jax.core import files
@@ -82,7 +83,8 @@ def load(
         "augment": augment,
     }
     name = f"feature_network_{_digest(images, settings)}.npz"
-    for packaged in model_file.PRETRAINED.glob(f"*/{name}"):
+    packaged = next(model_file.PRETRAINED.glob(f"*/{name}"), None)
+    if packaged is not None:
         return _network(packaged, *weights.read(packaged, images.image_shape))
     file = files.cache_folder(cache_dir) / name
     if file.exists():
@@ -95,6 +97,30 @@ def load(
     params = tree["params"]
     weights.save(file, params, _deviation(params, images), settings)
     return _network(file, *weights.read(file, images.image_shape))
+
+
+def load_of_config(config: ConfigDict, images: data.Source) -> FeatureNetwork | None:
+    """`load`, as the evaluation of a config does it.
+
+    Args:
+        config: of a run.
+        images: its training images.
+
+    Returns:
+        The network; None where the config wants none, and for fields.
+
+    Raises:
+        UserError: see `load`.
+    """
+    if not images.codec.is_image:
+        return None
+    return load(
+        images,
+        config.evaluation.feature_network,
+        config.data.cache_dir,
+        num_steps=config.evaluation.feature_steps,
+        augment=config.data.augment,
+    )
 
 
 def _network(path: Path, params: Any, sha256: str) -> FeatureNetwork:
